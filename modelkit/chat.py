@@ -1,0 +1,129 @@
+"""Messages → token ids through the tokenizer's own chat template, with the assistant's spans found by us.
+
+Training, scoring and chatting all go through :func:`encode_chat` and :func:`encode_prompt`, so a reward or a log-probability is
+always taken of exactly the tokens the model was trained on. Templates rarely carry ``{% generation %}`` marks, and a mask taken
+from one that doesn't is silently all zero; so the spans are computed by rendering the conversation turn by turn, and checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+from modelkit.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PLAIN_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'system' %}{{ message['content'] + '\n' }}"
+    "{% elif message['role'] == 'user' %}{{ 'User: ' + message['content'] + '\n' }}"
+    "{% else %}{{ 'Assistant: ' + message['content'] + eos_token + '\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+"""A template that needs no new tokens, for base models that come without one."""
+
+
+class Message(TypedDict):
+    """``role`` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class EncodedChat:
+    """Token ids of a whole conversation, and for each whether the assistant said it (what a loss may look at)."""
+
+    ids: list[int]
+    assistant: list[bool]
+
+    @property
+    def prompt_length(self) -> int:
+        """Number of tokens before the last assistant turn."""
+        end = len(self.ids)
+        while end and not self.assistant[end - 1]:
+            end -= 1
+        while end and self.assistant[end - 1]:
+            end -= 1
+        return end
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
+    """Token ids of a conversation that ends with the user, followed by the opening of the assistant's turn."""
+    return _ids(tokenizer, _render(tokenizer, messages, open_turn=True))
+
+
+def encode_chat(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> EncodedChat:
+    """Token ids of a whole conversation, with the assistant's tokens marked, each turn's end-of-sequence token included.
+
+    The conversation is cut after the end-of-sequence token of its last turn, so that what a template writes after it (a line
+    break, say) is neither trained nor scored.
+
+    :raises UserError: when the template does not render a conversation as a prefix of its continuation, or when no
+        assistant token would be left to learn from.
+    """
+    text = _render(tokenizer, messages, open_turn=False)
+    spans: list[tuple[int, int]] = []
+    for i, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before = _render(tokenizer, messages[:i], open_turn=True)
+        upto = _render(tokenizer, messages[: i + 1], open_turn=False)
+        if not (upto.startswith(before) and text.startswith(upto)):
+            raise UserError("the chat template rewrites earlier turns, so the assistant's part can't be told apart: use another template.")
+        end = len(upto)
+        eos = tokenizer.eos_token
+        if eos and (at := upto.rfind(eos, len(before))) >= 0:
+            end = at + len(eos)
+        spans.append((len(before), end))
+    if not spans:
+        raise UserError("a conversation without an assistant turn has nothing to learn from.")
+    if messages[-1]["role"] == "assistant":
+        text = text[: spans[-1][1]]
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids, offsets = list(encoding["input_ids"]), encoding["offset_mapping"]
+    assistant = [any(start <= left < end for start, end in spans) for left, _ in offsets]
+    if not any(assistant):
+        raise UserError("the chat template leaves no assistant token to learn from.")
+    return EncodedChat(ids, assistant)
+
+
+def verify_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check on a probe conversation that training and generation see the same tokens, and that the loss covers every answer.
+
+    :raises UserError: when they would not, saying which property fails.
+    """
+    probe: list[Message] = [
+        {"role": "user", "content": "One?"},
+        {"role": "assistant", "content": "Yes, 是的."},
+        {"role": "user", "content": "二?"},
+        {"role": "assistant", "content": "No."},
+    ]
+    chat = encode_chat(tokenizer, probe)
+    for upto in (1, 3):
+        prompt = encode_prompt(tokenizer, probe[:upto])
+        if chat.ids[: len(prompt)] != prompt or any(chat.assistant[len(prompt) - 1 : len(prompt)]) or not chat.assistant[len(prompt)]:
+            raise UserError("the chat template gives a prompt other tokens in training than in generation: use another template.")
+    if tokenizer.eos_token_id is not None and chat.ids[-1] != tokenizer.eos_token_id:
+        raise UserError("the chat template does not end the assistant's turn with the end-of-sequence token, so a model could not learn to stop.")
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase, model=None) -> list[int]:
+    """The token ids that end an assistant's turn: the tokenizer's end of sequence and those of the generation config."""
+    found = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
+    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    found |= set(configured) if isinstance(configured, list) else {configured} if configured is not None else set()
+    return sorted(found)
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], open_turn: bool) -> str:
+    if tokenizer.chat_template is None:
+        raise UserError("this tokenizer has no chat template: it is a base model's; train it on conversations first.")
+    return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=open_turn)
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])

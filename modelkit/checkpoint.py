@@ -1,0 +1,206 @@
+"""A checkpoint is a plain Hugging Face directory plus ``stage.json``: reading, checking and writing one."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from modelkit import atomic
+from modelkit.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+class DataSource(BaseModel):
+    """A file a checkpoint was made from."""
+
+    path: str
+    sha256: str
+    rows: int
+
+
+class StageInfo(BaseModel):
+    """``stage.json``: how a checkpoint came about. ``parent`` is relative to the checkpoint, ``seconds`` is wall clock."""
+
+    format: Literal[1] = 1
+    stage: str
+    parent: str | None = None
+    recipe: str | None = None
+    data: list[DataSource] = []
+    steps: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    metrics: dict[str, float] = {}
+
+
+def read_stage(checkpoint: Path) -> StageInfo | None:
+    """The checkpoint's ``stage.json``, or ``None`` for a checkpoint from elsewhere.
+
+    :raises UserError: when the file is there but can't be understood.
+    """
+    file = checkpoint / "stage.json"
+    if not file.exists():
+        return None
+    try:
+        return StageInfo.model_validate_json(file.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is damaged ({_first_line(error)}): delete it or write the checkpoint again.") from None
+
+
+def check(checkpoint: Path) -> dict[str, Any]:
+    """Make sure that *checkpoint* can be loaded safely, without loading it, and return its ``config.json``.
+
+    :raises UserError: for a missing directory or file, a truncated weights file, or weights kept as a pickle.
+    """
+    if not checkpoint.exists():
+        raise UserError(f"there is no checkpoint at {checkpoint}: check the path.")
+    if not checkpoint.is_dir():
+        raise UserError(f"{checkpoint} is a file: name the directory that holds config.json and the weights.")
+    config = _config(checkpoint)
+    weights = _weight_files(checkpoint)
+    for file in weights:
+        _check_safetensors(file)
+    if not any((checkpoint / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")):
+        raise UserError(f"{checkpoint} has no tokenizer (tokenizer.json or tokenizer.model): copy it from the model it was trained from.")
+    return config
+
+
+def load_tokenizer(checkpoint: Path) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer.
+
+    :raises UserError: when it is missing, unreadable, or has more tokens than the model has embeddings.
+    """
+    from transformers import AutoTokenizer
+
+    config = check(checkpoint)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
+    except Exception as error:
+        raise UserError(f"the tokenizer of {checkpoint} can't be read ({_first_line(error)}).") from None
+    size = config.get("vocab_size")
+    if isinstance(size, int) and len(tokenizer) > size:
+        raise UserError(
+            f"the tokenizer of {checkpoint} has {len(tokenizer)} tokens but the model only {size} embeddings: "
+            "they don't belong together; copy the tokenizer files of the model it was trained from."
+        )
+    return tokenizer
+
+
+def load_model(
+    checkpoint: Path,
+    kind: Literal["language", "reward"] = "language",
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+) -> PreTrainedModel:
+    """Load a checkpoint's weights for inference (evaluation mode; *dtype* defaults to fp32, *device* to the CPU).
+
+    :raises UserError: when it isn't whole, is of the other kind, or its weights don't match its configuration.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers.utils import logging
+
+    config = check(checkpoint)
+    if is_reward_model(checkpoint) != (kind == "reward"):
+        wanted, found = ("a reward model", "a language model") if kind == "reward" else ("a language model", "a reward model")
+        raise UserError(f"{checkpoint} is {found} ({'/'.join(config.get('architectures') or ['?'])}), but {wanted} is needed here.")
+    loader = AutoModelForSequenceClassification if kind == "reward" else AutoModelForCausalLM
+    logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        model, report = loader.from_pretrained(
+            checkpoint, local_files_only=True, use_safetensors=True, dtype=dtype or torch.float32, output_loading_info=True
+        )
+    except Exception as error:
+        raise UserError(f"{checkpoint} can't be loaded ({_first_line(error)}).") from None
+    finally:
+        logging.set_verbosity(verbosity)
+    missing = [str(name) for name in report["missing_keys"]] + [str(entry[0]) for entry in report["mismatched_keys"]]
+    if missing:
+        raise UserError(f"{checkpoint} lacks {len(missing)} weights its config.json asks for (the first: {missing[0]}): the files don't belong together.")
+    return model.to(device or torch.device("cpu")).eval()
+
+
+def is_reward_model(checkpoint: Path) -> bool:
+    """Whether the checkpoint scores texts (``…ForSequenceClassification``) instead of writing them."""
+    return any(name.endswith("ForSequenceClassification") for name in _config(checkpoint).get("architectures") or [])
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, checkpoint: Path, stage: StageInfo, extra: dict[str, Any] | None = None) -> None:
+    """Write a checkpoint atomically: weights as safetensors, config, tokenizer, chat template, ``stage.json``.
+
+    *extra* maps further file names to JSON values, which appear together with the rest.
+    """
+    with atomic.directory(checkpoint) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        for name, value in {"stage.json": stage.model_dump(), **(extra or {})}.items():
+            (folder / name).write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _config(checkpoint: Path) -> dict[str, Any]:
+    file = checkpoint / "config.json"
+    if not file.exists():
+        raise UserError(f"{checkpoint} has no config.json: it is not a Hugging Face checkpoint directory.")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not valid JSON ({_first_line(error)}): copy it again.") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{file} holds no JSON object: copy it again.")
+    return config
+
+
+def _weight_files(checkpoint: Path) -> list[Path]:
+    index = checkpoint / "model.safetensors.index.json"
+    if index.exists():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (json.JSONDecodeError, KeyError, AttributeError):
+            raise UserError(f"{index} is damaged: copy it again.") from None
+        files = [checkpoint / name for name in names]
+        for file in files:
+            if not file.exists():
+                raise UserError(f"{checkpoint} lacks {file.name}, one of the {len(files)} weight files its index names: copy it again.")
+        return files
+    files = sorted(checkpoint.glob("*.safetensors"))
+    if files:
+        return files
+    pickles = sorted(file.name for pattern in _PICKLES for file in checkpoint.glob(pattern))
+    if pickles:
+        raise UserError(
+            f"{checkpoint} keeps its weights as a pickle ({pickles[0]}), which can run code when opened: convert it once, where you trust "
+            "it, with AutoModelForCausalLM.from_pretrained(…).save_pretrained(…), which writes safetensors."
+        )
+    raise UserError(f"{checkpoint} has no weights (model.safetensors): copy them, or finish the download.")
+
+
+def _check_safetensors(file: Path) -> None:
+    """Compare the length a safetensors header promises with the file's own."""
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as stream:
+            (header_size,) = struct.unpack("<Q", stream.read(8))
+            if header_size > size:
+                raise ValueError
+            header = json.loads(stream.read(header_size))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{file} is no safetensors file or is cut off: copy it again.") from None
+    promised = 8 + header_size + max(ends, default=0)
+    if size != promised:
+        raise UserError(f"{file} is cut off ({size:,} of {promised:,} bytes): copy it again.")
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

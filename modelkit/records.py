@@ -1,0 +1,94 @@
+"""The rows that packages exchange as files: results today; votes, judgments and preferences join them here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from modelkit.errors import UserError
+
+
+class ModelRecord(BaseModel):
+    """Which weights were measured, and how they were run."""
+
+    model_config = ConfigDict(protected_namespaces=())
+    path: str
+    fingerprint: str
+    dtype: str
+    stage: str | None = None
+
+
+class SubjectScore(BaseModel):
+    """One subject's row. ``accuracy`` is null when none of its questions could be scored."""
+
+    n: int
+    unscored: int = 0
+    accuracy: float | None
+    category: str | None = None
+
+
+class MethodScore(BaseModel):
+    """What one method found on one task. All shares lie in 0…1; ``ci95`` is a 95 % interval of ``value``.
+
+    ``value`` is the number the protocol calls official; for choice tasks it equals ``micro`` or ``macro``, as ``official``
+    says. Other kinds of task name theirs in ``metric``.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    metric: str = "accuracy"
+    value: float | None
+    n: int
+    unscored: int = 0
+    ci95: tuple[float, float] | None = None
+    micro: float | None = None
+    macro: float | None = None
+    official: Literal["micro", "macro"] | None = None
+    subjects: dict[str, SubjectScore] = {}
+
+
+class TaskScore(BaseModel):
+    """One task@protocol: its data, its shots, and each method's score."""
+
+    model_config = ConfigDict(extra="allow")
+    kind: str = "choice"
+    shots: int = 0
+    data: str
+    chat: bool = False
+    methods: dict[str, MethodScore]
+    unscored_reasons: dict[str, int] = {}
+    shots_used: dict[str, int] = Field(default={}, description="how many questions were asked with how many shots")
+
+
+class Speed(BaseModel):
+    """Throughput of an evaluation. ``peak_memory_bytes`` is the process's peak resident size (or the GPU's)."""
+
+    seconds: float
+    questions_per_s: float
+    tokens_computed: int
+    tokens_reused: int = 0
+    peak_memory_bytes: int = 0
+
+
+class Result(BaseModel):
+    """``results.json`` of an evaluation: everything needed to trust and repeat a number (design §3.3)."""
+
+    model_config = ConfigDict(extra="allow")
+    format: Literal[1] = 1
+    id: str
+    model: ModelRecord
+    tasks: dict[str, TaskScore]
+    speed: Speed
+    environment: dict[str, Any]
+    seed: int = 0
+
+    @classmethod
+    def read(cls, file: Path) -> Result:
+        """:raises UserError: when the file is missing or isn't a result."""
+        try:
+            return cls.model_validate_json(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"there is no result at {file}.") from None
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise UserError(f"{file} is no result file: {str(error).splitlines()[0]}.") from None
