@@ -1,0 +1,57 @@
+"""Which examples form which step: a deterministic function of (seed, step), so that resuming needs no cursor on disk."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from trainers.seeds import derive
+
+T = TypeVar("T")
+
+
+def steps(lengths: Sequence[int], tokens: int, seed: int, purpose: str, start: int = 0) -> Iterator[list[int]]:
+    """Endless steps of about *tokens* tokens each (at least one example), from reshuffled epochs, beginning with step *start*."""
+    number, epoch = 0, 0
+    batch: list[int] = []
+    size = 0
+    while True:
+        order = list(range(len(lengths)))
+        random.Random(derive(seed, purpose, "order", epoch)).shuffle(order)
+        for index in order:
+            batch.append(index)
+            size += lengths[index]
+            if size >= tokens:
+                if number >= start:
+                    yield batch
+                number, batch, size = number + 1, [], 0
+        epoch += 1
+
+
+def microbatches(indices: Sequence[int], lengths: Sequence[int], tokens: int, slack: float = 0.75, floor: int = 512) -> Iterator[list[int]]:
+    """Split a step into batches of similar length: ``rows × longest`` at most *tokens*, little padding, none tiny for nothing.
+
+    A new batch starts when a row is shorter than *slack* of the longest and *floor* tokens are already together.
+    """
+    batch: list[int] = []
+    longest = 0
+    for index in sorted(indices, key=lambda i: (-lengths[i], i)):
+        full = longest * (len(batch) + 1) > tokens
+        wasteful = lengths[index] < slack * longest and longest * len(batch) >= floor
+        if batch and (full or wasteful):
+            yield batch
+            batch, longest = [], 0
+        longest = max(longest, lengths[index])
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def hold_out(items: Sequence[T], share: float, seed: int, purpose: str) -> tuple[list[T], list[T]]:
+    """(training, held-out) items: a fixed random *share* is held out, at least one when the share isn't 0."""
+    if share == 0 or len(items) < 2:
+        return list(items), []
+    count = max(1, round(len(items) * share))
+    chosen = set(random.Random(derive(seed, purpose, "held out")).sample(range(len(items)), count))
+    return [item for i, item in enumerate(items) if i not in chosen], [items[i] for i in sorted(chosen)]
