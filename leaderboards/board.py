@@ -1,0 +1,220 @@
+"""The board: models × tasks, with the latest score of each.
+
+Two numbers share a column only when they answer the same questions in the same way: the column is the task with its protocol,
+the method, the shots, the chat template's use, the data's sha256 and the number of questions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from leaderboards.collect import Collection, Found
+from modelkit.records import MethodScore, TaskScore
+
+KINDS = ("choice", "answer", "pairs", "reward", "text")
+LOWER_IS_BETTER = frozenset({"bits_per_byte", "perplexity"})
+NOT_SHARES = LOWER_IS_BETTER | {"mean_reward"}
+BEST = "★"
+NONE = "–"
+
+_TEXTS = {
+    "en": {"shots": "{}-shot", "chat": "chat", "n": "n = {:,}", "chance": "chance {}", "unscored": "{} unscored"},
+    "zh": {"shots": "{} 样本", "chat": "对话", "n": "n = {:,}", "chance": "随机 {}", "unscored": "{} 题未评分"},
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """What makes two numbers comparable. ``chance`` is the share that guessing gets, where that is known."""
+
+    task: str
+    kind: str
+    method: str
+    metric: str
+    shots: int
+    chat: bool
+    data: str
+    n: int
+    chance: float | None
+
+    @classmethod
+    def of(cls, name: str, task: TaskScore, method: str, score: MethodScore) -> Column:
+        """The column of one task's score by one method."""
+        return cls(name, task.kind, method, score.metric, task.shots, task.chat, task.data, score.n, _chance(task))
+
+    def details(self, language: str = "en") -> list[str]:
+        """Method, settings, number of questions and chance, in words."""
+        texts = _TEXTS[language]
+        parts = [self.method if self.kind == "choice" else self.metric.replace("_", " ")]
+        parts += [texts["shots"].format(self.shots)] if self.kind == "choice" else []
+        parts += [texts["chat"]] if self.chat and self.kind == "choice" else []
+        parts += [texts["n"].format(self.n)]
+        parts += [texts["chance"].format(self.show(self.chance))] if self.chance is not None else []
+        return parts
+
+    def show(self, value: float | None) -> str:
+        """A value as people read it: shares in per cent, others as they are."""
+        if value is None:
+            return NONE
+        return f"{value:.3f}" if self.metric in NOT_SHARES else f"{100 * value:.1f} %"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model: a stage of a run, or a checkpoint from elsewhere. ``names`` is what it is called, by language."""
+
+    run: str
+    stage: str
+    fingerprint: str
+    dtype: str
+    names: dict[str, str]
+
+    def name(self, language: str = "en") -> str:
+        """What the model is called in *language*, or in English where it has no name in it."""
+        return self.names.get(language, self.names["en"])
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The latest score of a model in a column. ``best``: there are others in the column and none is better."""
+
+    score: MethodScore
+    found: Found
+    best: bool
+
+    def text(self, column: Column, language: str = "en") -> list[str]:
+        """The value, its 95 % interval, and the unscored questions if there are any."""
+        parts = [column.show(self.score.value) + (f" {BEST}" if self.best else "")]
+        if self.score.ci95 is not None:
+            low, high = (column.show(bound).removesuffix(" %") for bound in self.score.ci95)
+            parts.append(f"[{low}, {high}]")
+        if self.score.unscored:
+            parts.append(_TEXTS[language]["unscored"].format(self.score.unscored))
+        return parts
+
+
+@dataclass(frozen=True)
+class Board:
+    """Rows in the order of runs and their stages, columns by task, ``cells[row][column]`` where there is a score."""
+
+    rows: list[Row]
+    columns: list[Column]
+    cells: list[list[Cell | None]]
+
+    def heads(self, language: str = "en") -> list[list[str]]:
+        """Task and details of each column; data that differ under the same name are told apart by their sha256."""
+        heads = [[column.task, *column.details(language)] for column in self.columns]
+        often = Counter(map(tuple, heads))
+        return [
+            head if often[tuple(head)] == 1 else [*head, f"data {_short(column.data)}"]
+            for head, column in zip(heads, self.columns, strict=True)
+        ]
+
+
+_Model = tuple[str, str, str]  # run path or "", fingerprint, dtype
+
+
+def make_board(collection: Collection) -> Board:
+    """Lay out *collection*: of several scores of the same weights in the same column, the one written last counts."""
+    home = {found.result.model.fingerprint: str(found.run.path) for found in reversed(collection.results) if found.run}
+    latest: dict[_Model, dict[Column, tuple[Found, MethodScore]]] = {}
+    owner: dict[_Model, Found] = {}
+    for found in sorted(collection.results, key=lambda found: (found.written, found.result.id)):
+        record = found.result.model
+        run = str(found.run.path) if found.run else home.get(record.fingerprint, "")
+        model = (run, record.fingerprint, record.dtype)
+        if found.run or model not in owner:
+            owner[model] = found
+        scores = latest.setdefault(model, {})
+        for name, task in found.result.tasks.items():
+            for method, score in task.methods.items():
+                scores[Column.of(name, task, method, score)] = (found, score)
+
+    models = sorted(latest, key=lambda model: _place(owner[model], collection))
+    columns = _in_order([column for model in models for column in latest[model]])
+    best = {column: _best(column, [latest[model][column][1] for model in models if column in latest[model]]) for column in columns}
+
+    def cell(model: _Model, column: Column) -> Cell | None:
+        if column not in latest[model]:
+            return None
+        found, score = latest[model][column]
+        return Cell(score, found, best=score.value is not None and score.value == best[column])
+
+    return Board(_rows([owner[model] for model in models]), columns, [[cell(model, column) for column in columns] for model in models])
+
+
+def _place(found: Found, collection: Collection) -> tuple[bool, int, int, str]:
+    """Runs first, as they were found; within a run its stages in order; then checkpoints from elsewhere by path."""
+    if found.run is None:
+        return True, 0, 0, found.result.model.path
+    runs = list(dict.fromkeys(other.run.path for other in collection.results if other.run))
+    stages = found.run.info.stages
+    stage = stages.index(found.stage) if found.stage else len(stages)
+    return False, runs.index(found.run.path), stage, found.result.model.path
+
+
+def _in_order(columns: list[Column]) -> list[Column]:
+    """Each column once: by suite as first seen, kind, task as first seen, shots; methods as first seen."""
+    found = list(dict.fromkeys(columns))
+    suites = list(dict.fromkeys(_suite(column.task) for column in found))
+    tasks = list(dict.fromkeys(column.task for column in found))
+    kinds = {kind: i for i, kind in enumerate(KINDS)}
+    return sorted(
+        found,
+        key=lambda column: (
+            suites.index(_suite(column.task)),
+            kinds.get(column.kind, len(kinds)),
+            tasks.index(column.task),
+            column.shots,
+            found.index(column),
+        ),
+    )
+
+
+def _suite(task: str) -> str:
+    return task.split("@")[0].split(".")[0]
+
+
+def _best(column: Column, scores: list[MethodScore]) -> float | None:
+    values = [score.value for score in scores if score.value is not None]
+    if len(values) < 2:
+        return None
+    return min(values) if column.metric in LOWER_IS_BETTER else max(values)
+
+
+def _rows(owners: list[Found]) -> list[Row]:
+    """Name each model; equal names (a stage trained anew, say) get the start of the fingerprint and the dtype beside them."""
+    names = [_names(found) for found in owners]
+    often = Counter(name["en"] for name in names)
+    rows = []
+    for found, name in zip(owners, names, strict=True):
+        model = found.result.model
+        if often[name["en"]] > 1:
+            name = {language: f"{text} ({_short(model.fingerprint)}, {model.dtype})" for language, text in name.items()}
+        run = found.run.path.resolve().name if found.run else ""
+        stage = found.stage.name if found.stage else model.stage or ""
+        rows.append(Row(run, stage, model.fingerprint, model.dtype, name))
+    return rows
+
+
+def _names(found: Found) -> dict[str, str]:
+    path = found.result.model.path
+    if found.run is None:
+        return {"en": path}
+    run = found.run.path.resolve().name
+    if found.stage is None:
+        return {"en": f"{run} · {path}"}
+    return {"en": f"{run} · {found.stage.name}"} | {language: f"{run} · {title}" for language, title in found.stage.title.items()}
+
+
+def _chance(task: TaskScore) -> float | None:
+    """What guessing gets: one in two for pairs, one in k for questions with k options each."""
+    if task.kind == "pairs":
+        return 0.5
+    options = (task.model_extra or {}).get("options")
+    return 1 / options if task.kind == "choice" and isinstance(options, int) and options > 0 else None
+
+
+def _short(sha256: str) -> str:
+    return sha256.removeprefix("sha256:")[:8]

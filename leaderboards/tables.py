@@ -1,0 +1,87 @@
+"""The board as pandas tables: one for people (:func:`leaderboard`), one for further work (:func:`figures`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from leaderboards.board import NONE, Board, make_board
+from leaderboards.collect import Collection, collect_run
+from modelkit.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def leaderboard(runs: Sequence[Run], language: str = "en") -> pd.DataFrame:
+    """The results of *runs* as texts to show: the column Model, then one column per task and method.
+
+    *language* (en or zh) decides the stages' titles and the words in heads and cells. No results give a table without rows.
+    """
+    import pandas as pd
+
+    collection = Collection()
+    for run in runs:
+        collect_run(run, collection)
+    board = make_board(collection)
+    heads = ["模型" if language == "zh" else "Model", *(" · ".join(head) for head in board.heads(language))]
+    rows = []
+    for row, cells in zip(board.rows, board.cells, strict=True):
+        texts = (" ".join(cell.text(column, language)) if cell else NONE for cell, column in zip(cells, board.columns, strict=True))
+        rows.append([row.name(language), *texts])
+    return pd.DataFrame(rows, columns=heads)
+
+
+def figures(board: Board) -> pd.DataFrame:
+    """Every figure of the board: one row per model × task × method, numbers as numbers.
+
+    Plain extras that a metric brings along (its ``model_extra``) follow the fixed columns.
+    """
+    import pandas as pd
+
+    records = []
+    for row, cells in zip(board.rows, board.cells, strict=True):
+        for column, cell in zip(board.columns, cells, strict=True):
+            if cell is None:
+                continue
+            score, result = cell.score, cell.found.result
+            task, _, protocol = column.task.partition("@")
+            low, high = score.ci95 or (None, None)
+            record: dict[str, Any] = {
+                "model": row.name(),
+                "run": row.run,
+                "stage": row.stage,
+                "path": result.model.path,
+                "fingerprint": row.fingerprint,
+                "dtype": row.dtype,
+                "task": task,
+                "protocol": protocol,
+                "kind": column.kind,
+                "method": column.method,
+                "shots": column.shots,
+                "chat": column.chat,
+                "metric": column.metric,
+                "value": score.value,
+                "ci95_low": low,
+                "ci95_high": high,
+                "n": score.n,
+                "unscored": score.unscored,
+                "chance": column.chance,
+                "micro": score.micro,
+                "macro": score.macro,
+                "official": score.official,
+                "data": column.data,
+                "result": result.id,
+            }
+            extras = {name: value for name, value in (score.model_extra or {}).items() if isinstance(value, int | float | str)}
+            records.append(record | {name: value for name, value in extras.items() if name not in record})
+    return pd.DataFrame(records)
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """*table* as CSV whose texts no spreadsheet takes for a formula: one that starts like a formula gets a ``'`` before it."""
+    return table.map(_safe).to_csv(index=False, lineterminator="\n")
+
+
+def _safe(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

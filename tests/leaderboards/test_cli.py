@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from leaderboards.cli import app
+from tests.leaderboards.conftest import choice
+
+
+def test_build_prints_the_table_and_writes_the_csv_and_the_page(tmp_path: Path, make_run, write_result) -> None:
+    run = make_run(tmp_path / "runs" / "pocket")
+    write_result(run.evaluations() / "a", {"pocket.choice": choice(0.9)})
+    write_result(run.evaluations() / "cut", {"pocket.choice": choice(0.9)}).write_text("{")
+    done = CliRunner().invoke(app, ["build", str(tmp_path / "runs"), "--out", str(tmp_path / "site")], env={"COLUMNS": "200"})
+    assert done.exit_code == 0
+    for expected in ("pocket · SFT", "90.0 %", "[85.0, 95.0]", "chance 25.0 %", "cut/results.json", "read: 1, left out: 1"):
+        assert expected in done.output
+    assert sorted(file.name for file in (tmp_path / "site").iterdir()) == ["index.html", "leaderboard.csv"]
+
+
+def test_nothing_is_written_when_no_result_can_be_read(tmp_path: Path, write_result) -> None:
+    write_result(tmp_path / "results" / "cut", {"t": choice(0.9)}).write_text("{")
+    done = CliRunner().invoke(app, ["build", str(tmp_path / "results"), "--out", str(tmp_path / "site")])
+    assert done.exit_code == 2
+    assert "none of the 1 files found could be read" in done.stderr
+    assert not (tmp_path / "site").exists()
+
+
+def test_bad_paths_get_one_sentence(tmp_path: Path, write_result) -> None:
+    write_result(tmp_path / "results" / "a", {"t": choice(0.9)})
+    file = tmp_path / "file"
+    file.write_text("")
+    for arguments, expected in (
+        ([str(tmp_path / "missing")], "no folder at"),
+        ([str(file)], "no folder at"),
+        ([str(tmp_path / "results"), "--out", str(file)], "is a file"),
+    ):
+        done = CliRunner().invoke(app, ["build", *arguments])
+        assert done.exit_code == 2
+        assert expected in done.stderr
+        assert len(done.stderr.splitlines()) == 1

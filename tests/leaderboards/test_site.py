@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from leaderboards.board import make_board
+from leaderboards.collect import collect
+from leaderboards.site import page
+from tests.leaderboards.conftest import choice
+
+
+class Tags(HTMLParser):
+    """The tags of a page with their attributes, and the texts between them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data.strip())
+
+
+@pytest.fixture
+def board(tmp_path: Path, make_run, write_result):
+    run = make_run(tmp_path / "pocket")
+    write_result(run.evaluations() / "a", {"pocket.choice": choice(0.25)}, "base", "sha256:b")
+    write_result(run.evaluations() / "b", {"pocket.choice": choice(0.9, unscored=3)}, "sft", "sha256:s")
+    return make_board(collect([run.path]))
+
+
+def test_the_page_shows_values_intervals_and_stage_titles_in_both_languages(board) -> None:
+    texts = Tags(page(board)).texts
+    assert {"pocket · SFT", "90.0 % ★", "[85.0, 95.0]", "3 unscored", "chance 25.0 %"} <= set(texts)
+    assert {"pocket · 监督微调", "3 题未评分", "随机 25.0 %"} <= set(texts)
+
+
+def test_the_page_loads_nothing_from_elsewhere(board) -> None:
+    html = page(board)
+    assert all(name not in attributes for _, attributes in Tags(html).tags for name in ("src", "href"))
+    assert "//" not in html.replace("</", "")
+    assert "@import" not in html
+    assert "url(" not in html
+
+
+def test_no_text_from_a_result_or_a_run_becomes_markup(tmp_path: Path, make_run, write_result) -> None:
+    evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+    run = make_run(tmp_path / "pocket")
+    run.info.stages[1].title["en"] = evil
+    type(run).create(run.path, run.info)
+    write_result(run.evaluations() / "a", {evil: choice(0.5)}, "sft", f"sha256:{evil}")
+    write_result(tmp_path / "results" / "b", {"t": choice(0.5)}, evil, "sha256:other", dtype=evil)
+    html = page(make_board(collect([run.path, tmp_path / "results"])), damaged=[f"{evil} is no result file."])
+    parsed = Tags(html)
+    assert evil not in html
+    assert sum(tag == "script" for tag, _ in parsed.tags) == 1
+    assert not any(tag == "img" or "onerror" in attributes for tag, attributes in parsed.tags)
+
+
+def test_files_that_could_not_be_read_are_listed(board) -> None:
+    assert "results/x is no result file." in Tags(page(board, ["results/x is no result file."])).texts
+
+
+@pytest.mark.browser
+def test_a_click_on_a_head_sorts_and_the_button_changes_the_language(board, tmp_path: Path, chromium) -> None:
+    (tmp_path / "index.html").write_text(page(board), encoding="utf-8")
+    tab = chromium.new_page(locale="en-GB", viewport={"width": 390, "height": 800})
+    complaints: list[str] = []
+    tab.on("console", lambda message: complaints.append(message.text))
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.goto((tmp_path / "index.html").as_uri())
+
+    def names() -> list[str]:
+        return tab.locator("tbody th").all_inner_texts()
+
+    assert names() == ["pocket · BASE", "pocket · SFT"]
+    tab.locator("thead button").nth(1).click()
+    assert names() == ["pocket · SFT", "pocket · BASE"]
+    assert tab.locator("thead th").nth(1).get_attribute("aria-sort") == "descending"
+    tab.locator("thead button").nth(1).click()
+    assert names() == ["pocket · BASE", "pocket · SFT"]
+    tab.locator("#language").click()
+    assert names() == ["pocket · 基座", "pocket · 监督微调"]
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    assert not complaints
