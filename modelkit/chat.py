@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
+
+from typing_extensions import TypedDict  # pydantic accepts typing's own only from Python 3.12 on
 
 from modelkit.errors import UserError
 
@@ -54,6 +56,20 @@ class EncodedChat:
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
     """Token ids of a conversation that ends with the user, followed by the opening of the assistant's turn."""
     return _ids(tokenizer, _render(tokenizer, messages, open_turn=True))
+
+
+def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> str:
+    """The text that :func:`encode_prompt` turns into tokens."""
+    return _render(tokenizer, messages, open_turn=True)
+
+
+def reply_lead(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the template writes between the opening of the assistant's turn and the reply itself (a blank, or nothing)."""
+    probe: list[Message] = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "reply"}]
+    opened, whole = _render(tokenizer, probe[:1], open_turn=True), _render(tokenizer, probe, open_turn=False)
+    if not whole.startswith(opened):
+        raise UserError("the chat template rewrites earlier turns, so the assistant's part can't be told apart: use another template.")
+    return whole[len(opened) : whole.index("reply", len(opened))]
 
 
 def encode_chat(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> EncodedChat:
