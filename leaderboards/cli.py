@@ -57,15 +57,18 @@ def build(
 
 
 def _terminal_table(board: Board) -> Table:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     from leaderboards.board import NONE
 
-    table = Table(caption="value, [95 % interval]; ★ best of the column", caption_justify="left", header_style="")
+    table = Table(
+        caption="value, [95 % interval]; ★ best of the column", caption_justify="left", header_style="", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     table.add_column("model", min_width=12)
     for head in board.heads():
-        table.add_column(Text("\n".join(head)), justify="right")
+        table.add_column(Text("\n".join(head)), justify="right", overflow="fold")
     for row, cells in zip(board.rows, board.cells, strict=True):
         texts = [
             Text("\n".join(cell.text(column)), style="bold" if cell.best else "") if cell else Text(NONE)

@@ -29,4 +29,4 @@ def page(board: Board, damaged: Sequence[str] = ()) -> str:
         )
         for row, cells in zip(board.rows, board.cells, strict=True)
     ]
-    return environment.from_string(template).render(heads=heads, rows=rows, damaged=list(damaged), none=NONE) + "\n"
+    return environment.from_string(template).render(heads=heads, rows=rows, damaged=list(damaged), dash=NONE) + "\n"

@@ -31,13 +31,13 @@ class Tags(HTMLParser):
 def board(tmp_path: Path, make_run, write_result):
     run = make_run(tmp_path / "pocket")
     write_result(run.evaluations() / "a", {"pocket.choice": choice(0.25)}, "base", "sha256:b")
-    write_result(run.evaluations() / "b", {"pocket.choice": choice(0.9, unscored=3)}, "sft", "sha256:s")
+    write_result(run.evaluations() / "b", {"pocket.choice": choice(0.9, unscored=3), "mmlu": choice(0.3)}, "sft", "sha256:s")
     return make_board(collect([run.path]))
 
 
 def test_the_page_shows_values_intervals_and_stage_titles_in_both_languages(board) -> None:
     texts = Tags(page(board)).texts
-    assert {"pocket · SFT", "90.0 % ★", "[85.0, 95.0]", "3 unscored", "chance 25.0 %"} <= set(texts)
+    assert {"pocket · SFT", "90.0 % ★", "[85.0, 95.0]", "3 unscored", "chance 25.0 %", "–"} <= set(texts)
     assert {"pocket · 监督微调", "3 题未评分", "随机 25.0 %"} <= set(texts)
 
 
