@@ -1,20 +1,21 @@
 """The board: models × tasks, with the latest score of each.
 
-Two numbers share a column only when they answer the same questions in the same way: the column is the task with its protocol,
-the method, the shots, the chat template's use, the data's sha256 and the number of questions.
+Two numbers share a column only when they answer the same questions in the same way: see :class:`Column`.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from leaderboards.collect import Collection, Found
+from modelkit.fingerprint import sha256_of_text
 from modelkit.records import MethodScore, TaskScore
 
 KINDS = ("choice", "answer", "pairs", "reward", "text")
-LOWER_IS_BETTER = frozenset({"bits_per_byte", "perplexity"})
-NOT_SHARES = LOWER_IS_BETTER | {"mean_reward"}
+LOWER_IS_BETTER = {"bits_per_byte"}
+NOT_SHARES = {"bits_per_byte", "reward"}
 BEST = "★"
 NONE = "–"
 
@@ -26,7 +27,11 @@ _TEXTS = {
 
 @dataclass(frozen=True)
 class Column:
-    """What makes two numbers comparable. ``chance`` is the share that guessing gets, where that is known."""
+    """What makes two numbers comparable.
+
+    ``setting`` is a sha256 of what else they depend on: the data, the subjects asked, and for rewards the reward model, the
+    reference and the samples drawn. ``chance`` is the share that guessing gets, where that is known.
+    """
 
     task: str
     kind: str
@@ -34,14 +39,19 @@ class Column:
     metric: str
     shots: int
     chat: bool
-    data: str
     n: int
-    chance: float | None
+    setting: str
+    chance: float | None = field(compare=False)
 
     @classmethod
     def of(cls, name: str, task: TaskScore, method: str, score: MethodScore) -> Column:
         """The column of one task's score by one method."""
-        return cls(name, task.kind, method, score.metric, task.shots, task.chat, task.data, score.n, _chance(task))
+        facts = task.model_extra or {}
+        setting = [task.data, sorted(score.subjects), *(facts.get(fact) for fact in ("reward_model", "reference", "samples"))]
+        mark = sha256_of_text(json.dumps(setting))
+        chance = 0.5 if task.kind == "pairs" else facts.get("chance")
+        known = chance if isinstance(chance, float) else None
+        return cls(name, task.kind, method, score.metric, task.shots, task.chat, score.n, mark, known)
 
     def details(self, language: str = "en") -> list[str]:
         """Method, settings, number of questions and chance, in words."""
@@ -103,11 +113,11 @@ class Board:
     cells: list[list[Cell | None]]
 
     def heads(self, language: str = "en") -> list[list[str]]:
-        """Task and details of each column; data that differ under the same name are told apart by their sha256."""
+        """Task and details of each column; columns that would read the same get the start of their setting's sha256."""
         heads = [[column.task, *column.details(language)] for column in self.columns]
         often = Counter(map(tuple, heads))
         return [
-            head if often[tuple(head)] == 1 else [*head, f"data {_short(column.data)}"]
+            head if often[tuple(head)] == 1 else [*head, f"setting {_short(column.setting)}"]
             for head, column in zip(heads, self.columns, strict=True)
         ]
 
@@ -206,14 +216,6 @@ def _names(found: Found) -> dict[str, str]:
     if found.stage is None:
         return {"en": f"{run} · {path}"}
     return {"en": f"{run} · {found.stage.name}"} | {language: f"{run} · {title}" for language, title in found.stage.title.items()}
-
-
-def _chance(task: TaskScore) -> float | None:
-    """What guessing gets: one in two for pairs, one in k for questions with k options each."""
-    if task.kind == "pairs":
-        return 0.5
-    options = (task.model_extra or {}).get("options")
-    return 1 / options if task.kind == "choice" and isinstance(options, int) and options > 0 else None
 
 
 def _short(sha256: str) -> str:

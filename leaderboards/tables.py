@@ -45,6 +45,7 @@ def figures(board: Board) -> pd.DataFrame:
             if cell is None:
                 continue
             score, result = cell.score, cell.found.result
+            data = result.tasks[column.task].data
             task, _, protocol = column.task.partition("@")
             low, high = score.ci95 or (None, None)
             record: dict[str, Any] = {
@@ -70,7 +71,7 @@ def figures(board: Board) -> pd.DataFrame:
                 "micro": score.micro,
                 "macro": score.macro,
                 "official": score.official,
-                "data": column.data,
+                "data": data,
                 "result": result.id,
             }
             extras = {name: value for name, value in (score.model_extra or {}).items() if isinstance(value, int | float | str)}

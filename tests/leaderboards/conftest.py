@@ -23,7 +23,7 @@ def method(value: float | None, n: int = 200, **more: Any) -> dict[str, Any]:
 
 def choice(value: float | None, **more: Any) -> dict[str, Any]:
     """A four-option task scored by per-choice perplexity."""
-    return {"kind": "choice", "data": "sha256:aaaaaaaa1", "options": 4, "methods": {"perplexity": method(value, **more)}}
+    return {"kind": "choice", "data": "sha256:aaaaaaaa1", "chance": 0.25, "methods": {"perplexity": method(value, **more)}}
 
 
 @pytest.fixture

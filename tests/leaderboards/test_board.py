@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from leaderboards.board import Board, make_board
@@ -81,14 +82,32 @@ def test_other_settings_or_data_never_share_a_column(tmp_path: Path, write_resul
     write_result(tmp_path / "b", {"t": {**choice(0.6), "shots": 5}})
     write_result(tmp_path / "c", {"t": {**choice(0.7), "data": "sha256:bbbbbbbb2"}})
     write_result(tmp_path / "d", {"t": choice(0.8, n=10)})
+    write_result(tmp_path / "e", {"t": choice(0.9, subjects={"anatomy": {"n": 200, "accuracy": 0.9}})})
     board = make_board(collect([tmp_path]))
-    assert [" ".join(head) for head in board.heads()] == [
-        "t perplexity 0-shot n = 200 chance 25.0 % data aaaaaaaa",
-        "t perplexity 0-shot n = 200 chance 25.0 % data bbbbbbbb",
+    assert [" ".join(re.sub("setting .*", "setting …", part) for part in head) for head in board.heads()] == [
+        "t perplexity 0-shot n = 200 chance 25.0 % setting …",
+        "t perplexity 0-shot n = 200 chance 25.0 % setting …",
         "t perplexity 0-shot n = 10 chance 25.0 %",
+        "t perplexity 0-shot n = 200 chance 25.0 % setting …",
         "t perplexity 5-shot n = 200 chance 25.0 %",
     ]
+    assert len({" ".join(head) for head in board.heads()}) == 5
     assert len(board.rows) == 1
+
+
+def test_rewards_by_two_reward_models_never_share_a_column(tmp_path: Path, write_result) -> None:
+    for judge in ("one", "two"):
+        reward = {
+            "kind": "reward",
+            "data": "sha256:d",
+            "methods": {"reward": method(-0.5, metric="reward")},
+            "reward_model": f"sha256:{judge}",
+        }
+        write_result(tmp_path / judge, {"pocket.reward": reward}, judge, f"sha256:{judge}")
+    assert [row[1:] for row in texts(make_board(collect([tmp_path])))] == [
+        ["-0.500 [-0.550, -0.450]", "–"],
+        ["–", "-0.500 [-0.550, -0.450]"],
+    ]
 
 
 def test_unscored_questions_are_shown_and_a_task_without_a_score_has_a_dash(tmp_path: Path, write_result) -> None:
