@@ -1,0 +1,89 @@
+"""``evalkit run`` and ``evalkit tasks``: parse, call, print."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelkit.device import prepare_process
+from modelkit.errors import one_sentence
+
+_TASKS_HELP = "Comma-separated: mmlu, cmmlu@official, a run's suite (pocket), one of its tasks (pocket.answer), a folder with a task.yaml."
+app = typer.Typer(help="Score checkpoints: exact protocols, intervals, and a reason for everything unscored.", no_args_is_help=True)
+
+
+@app.command()
+def run(
+    model: Annotated[Path, typer.Option("-m", "--model", help="Checkpoint directory.")],
+    tasks: Annotated[str, typer.Option("-t", "--tasks", help=_TASKS_HELP)],
+    data: Annotated[Path | None, typer.Option(help="Folder that holds the benchmark in its original layout.")] = None,
+    shots: Annotated[int | None, typer.Option(min=0, help="Examples before each question (default: the task's own).")] = None,
+    method: Annotated[str | None, typer.Option(help="Comma-separated: letters, perplexity (default: the task's own).")] = None,
+    subjects: Annotated[str | None, typer.Option(help="Comma-separated subjects; all by default.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many questions of each task, from all subjects in turn.")] = None,
+    dtype: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N (default: cuda where there is one).")] = None,
+    chat: Annotated[bool, typer.Option("--chat/--no-chat", help="Ask multiple-choice questions through the chat template.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of sampled replies.")] = 0,
+    log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Keep every prompt in the samples, not only its hash.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Result folder (default: <run>/eval/<id>, else results/<id>).")] = None,
+) -> None:
+    """Measure a checkpoint on tasks, print a table, and write results.json with one line per question beside it."""
+    with one_sentence():
+        from rich.console import Console
+
+        from evalkit import report
+        from evalkit.planning import Wanted
+        from evalkit.run import Settings, evaluate
+
+        wanted = Wanted(_names(tasks), data, shots, _names(method) if method else None, _names(subjects) if subjects else None, limit)
+        settings = Settings(dtype, device, chat, seed, log_prompts, out)
+        notes = Console(stderr=True, highlight=False, soft_wrap=True)
+        done = evaluate(model, wanted, settings, say=lambda line: notes.print(line, markup=False))
+        Console(width=None if sys.stdout.isatty() else 120).print(report.table(done.result))
+        for line in report.notes(done.result):
+            typer.echo(line)
+        speed = done.result.speed
+        typer.echo(f"{speed.seconds:.1f} s, {speed.questions_per_s:.1f} questions/s, {speed.tokens_computed:,} tokens → {done.out}")
+        if done.unsettled:
+            typer.echo(f"error: {done.unsettled} questions are neither scored nor have a reason: please report this.", err=True)
+            raise typer.Exit(1)
+
+
+@app.command()
+def tasks() -> None:
+    """List the benchmarks with their protocols and methods, and the kinds of task a task.yaml can hold."""
+    with one_sentence():
+        from rich.console import Console
+        from rich.table import Table
+
+        from evalkit.planning import BENCHMARKS, CHOICE_METHODS
+
+        table = Table("task", "protocol", "methods", "asks")
+        for name, (protocol, about) in BENCHMARKS.items():
+            table.add_row(name, f"{name}@{protocol}", ", ".join(CHOICE_METHODS), about)
+        for kind, about in KINDS.items():
+            table.add_row("task.yaml", f"kind: {kind}", ", ".join(CHOICE_METHODS) if kind == "choice" else kind, about)
+        Console().print(table)
+
+
+KINDS = {
+    "choice": "multiple choice in MMLU's CSV layout",
+    "answer": "greedy chat answers with known alternatives",
+    "pairs": "preference pairs, for reward models",
+    "reward": "sampled replies under a reward model, beside a reference checkpoint",
+    "text": "texts to predict: bits per byte",
+}
+
+
+def main() -> None:
+    """Entry point."""
+    prepare_process()
+    app()
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

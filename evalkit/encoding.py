@@ -1,0 +1,69 @@
+"""Prompts → token ids: plain or as a user's turn, and with the beginning-of-sequence token exactly as often as it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from modelkit.chat import render_prompt, reply_lead
+from modelkit.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Encoder:
+    """Encodes prompts, and prompts with an answer, of one tokenizer.
+
+    A plain prompt begins with one beginning-of-sequence token if the tokenizer adds it by itself, and with none otherwise.
+    With *chat* the prompt is a user's turn, the answer the reply's beginning, and the template alone decides.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, chat: bool = False) -> None:
+        self._tokenizer = tokenizer
+        self.chat = chat
+        bos = tokenizer.bos_token_id
+        self._prefix = [bos] if not chat and bos is not None and tokenizer("x")["input_ids"][:1] == [bos] else []
+        self._lead = reply_lead(tokenizer) if chat else None
+        self.bos = "by the chat template" if chat else "added by the tokenizer" if self._prefix else "none"
+
+    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each prompt."""
+        return self._ids([self._render(prompt) for prompt in prompts])
+
+    def encode_answered(self, prompts: Sequence[str], lead: str, answers: Sequence[str]) -> list[list[int]]:
+        """Token ids of each prompt followed by *lead* (in a chat: by what the template writes there) and its answer."""
+        between = lead if self._lead is None else self._lead
+        return self._ids([self._render(prompt) + between + answer for prompt, answer in zip(prompts, answers, strict=True)])
+
+    def lengths(self, pieces: Sequence[str]) -> list[int]:
+        """Number of tokens of each piece of text encoded on its own, as the tokenizer does by default."""
+        return [len(self._prefix) + len(ids) for ids in self._batch(pieces)]
+
+    def answer_tokens(self, prompt: str, lead: str, answers: Sequence[str]) -> list[list[int]]:
+        """The tokens each answer adds to *prompt*.
+
+        :raises UserError: when an answer changes how the end of the prompt is tokenised, so that it can't be scored after it.
+        """
+        (before,) = self.encode([prompt])
+        found = []
+        for answer, ids in zip(answers, self.encode_answered([prompt] * len(answers), lead, answers), strict=True):
+            if ids[: len(before)] != before or len(ids) == len(before):
+                raise UserError(
+                    f"this tokenizer merges the answer {answer!r} with the end of the prompt, so its probability can't be read after the "
+                    "prompt: use --method perplexity."
+                )
+            found.append(ids[len(before) :])
+        return found
+
+    def _render(self, prompt: str) -> str:
+        return render_prompt(self._tokenizer, [{"role": "user", "content": prompt}]) if self.chat else prompt
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        prefix = self._prefix
+        return [ids if not prefix or ids[:1] == prefix else prefix + ids for ids in self._batch(texts)]
+
+    def _batch(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        return self._tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]

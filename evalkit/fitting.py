@@ -1,0 +1,115 @@
+"""Few-shot prompts that fit: which shots go when a prompt is too long, by the protocol's own rule."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from evalkit.encoding import Encoder
+
+_SLICE = 1024
+_JOINT = 16  # tokens that joining two texts could save; far more than any tokenizer does
+
+
+@dataclass(frozen=True)
+class Ask:
+    """The parts of one prompt. ``reserve`` tokens are kept free behind it."""
+
+    header: str
+    shots: tuple[str, ...]
+    block: str
+    reserve: int = 0
+
+    def prompt(self, shots: int) -> str:
+        """The prompt with the first *shots* shots."""
+        return self.header + "".join(self.shots[:shots]) + self.block
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A prompt that fits, or the reason why there is none."""
+
+    text: str
+    ids: list[int]
+    shots: int
+    header: bool = True
+    reason: str | None = None
+
+
+def drop_last(encoder: Encoder, asks: Sequence[Ask], limit: int, on_progress: Callable[[int], None] = lambda done: None) -> list[Fitted]:
+    """Drop the last shot until a prompt has at most *limit* tokens (MMLU's rule).
+
+    Prompts are tokenised whole. From how much one is too long, shot counts that can't fit either are skipped, so hardly any
+    prompt is tokenised more than twice.
+    """
+    shot_length = _length_of(encoder, asks)
+    fitted: dict[int, Fitted] = {}
+    for start in range(0, len(asks), _SLICE):
+        pending = {i: len(asks[i].shots) for i in range(start, min(start + _SLICE, len(asks)))}
+        while pending:
+            texts = [asks[i].prompt(shots) for i, shots in pending.items()]
+            again: dict[int, int] = {}
+            for (i, shots), text, ids in zip(pending.items(), texts, encoder.encode(texts), strict=True):
+                excess = len(ids) + asks[i].reserve - limit
+                if excess <= 0:
+                    fitted[i] = Fitted(text, ids, shots)
+                elif shots == 0:
+                    fitted[i] = _too_long(text, limit)
+                else:
+                    again[i] = shots - 1
+                    saved = shot_length[asks[i].shots[shots - 1]]
+                    while again[i] and saved + _JOINT < excess:
+                        again[i] -= 1
+                        saved += shot_length[asks[i].shots[again[i]]]
+            pending = again
+        on_progress(len(fitted))
+    return [fitted[i] for i in range(len(asks))]
+
+
+def drop_longest(encoder: Encoder, asks: Sequence[Ask], limit: int, on_progress: Callable[[int], None] = lambda done: None) -> list[Fitted]:
+    """Drop the longest shots until what is left is shorter than *limit* tokens, the rest in order (CMMLU's rule).
+
+    Lengths are those of header, block and shots tokenised one by one; equally long shots go together. When header and block
+    alone are longer than *limit*, the block is asked without header and shots.
+    """
+    shot_length = _length_of(encoder, asks)
+    headers = list({ask.header for ask in asks})
+    header_length = dict(zip(headers, encoder.lengths(headers), strict=True))
+    (wrapping,) = (len(ids) for ids in encoder.encode([""])) if encoder.chat else (0,)
+    fitted: list[Fitted] = []
+    for start in range(0, len(asks), _SLICE):
+        part = asks[start : start + _SLICE]
+        kept: list[Ask] = []
+        for ask, block_length in zip(part, encoder.lengths([ask.block for ask in part]), strict=True):
+            room = limit - ask.reserve - wrapping
+            ends = header_length[ask.header] + block_length
+            if ends > room:
+                kept.append(Ask("", (), ask.block, ask.reserve))
+                continue
+            shots = list(ask.shots)
+            while shots and sum(shot_length[shot] for shot in shots) >= room - ends:
+                longest = max(shot_length[shot] for shot in shots)
+                shots = [shot for shot in shots if shot_length[shot] != longest]
+            kept.append(Ask(ask.header, tuple(shots), ask.block, ask.reserve))
+        texts = [ask.prompt(len(ask.shots)) for ask in kept]
+        for ask, text, ids in zip(kept, texts, encoder.encode(texts), strict=True):
+            fits = len(ids) + ask.reserve <= limit
+            fitted.append(Fitted(text, ids, len(ask.shots), header=bool(ask.header)) if fits else _too_long(text, limit))
+        on_progress(len(fitted))
+    return fitted
+
+
+def shots_used(fitted: Sequence[Fitted]) -> dict[str, int]:
+    """How many of the prompts that fit have how many shots, by number of shots."""
+    counts = Counter(one.shots for one in fitted if one.reason is None)
+    return {str(shots): counts[shots] for shots in sorted(counts)}
+
+
+def _length_of(encoder: Encoder, asks: Sequence[Ask]) -> dict[str, int]:
+    shots = list({shot for ask in asks for shot in ask.shots})
+    return dict(zip(shots, encoder.lengths(shots), strict=True))
+
+
+def _too_long(text: str, limit: int) -> Fitted:
+    return Fitted(text, [], 0, reason=f"longer than {limit} tokens even without shots")

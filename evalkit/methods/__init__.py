@@ -1,0 +1,1 @@
+"""How a task is measured: one file per method, each with one ``measure`` function."""

@@ -1,0 +1,144 @@
+"""What was asked for → tasks, read and checked, before any weights are loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evalkit.tasks import yaml_task
+from evalkit.types import Item, Task
+from modelkit.errors import UserError
+from modelkit.run import Run
+
+BENCHMARKS = {
+    "mmlu": ("hendrycks", "57 subjects in English, 14,042 test questions"),
+    "cmmlu": ("official", "67 subjects in Chinese, 11,582 test questions"),
+    "ceval": ("official", "52 subjects in Chinese, 1,346 questions of the val split"),
+}
+"""Benchmark → its protocol, and what it is. Each has a module in evalkit.tasks with a function ``load(data, shots, methods)``."""
+
+CHOICE_METHODS = ("letters", "perplexity")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is known of the checkpoint before its weights are loaded."""
+
+    path: Path
+    is_reward_model: bool
+    has_chat_template: bool
+    run: Run | None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line asks for."""
+
+    tasks: Sequence[str]
+    data: Path | None = None
+    shots: int | None = None
+    methods: Sequence[str] | None = None
+    subjects: Sequence[str] | None = None
+    limit: int | None = None
+
+
+@dataclass
+class Plan:
+    """The tasks to measure, and those of a suite that don't fit the checkpoint, with the reason."""
+
+    tasks: list[Task] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def plan(wanted: Wanted, subject: Subject) -> Plan:
+    """Resolve and read every task asked for.
+
+    A task that doesn't fit the checkpoint is left out when its whole suite was asked for.
+
+    :raises UserError: when it was asked for by name, when a name means nothing, or when nothing is left to measure.
+    """
+    for method in wanted.methods or ():
+        if method not in CHOICE_METHODS:
+            raise UserError(f"{method!r} is no method: use {' or '.join(CHOICE_METHODS)}.")
+    made = Plan()
+    for name in wanted.tasks:
+        benchmark, _, protocol = name.partition("@")
+        if benchmark in BENCHMARKS:
+            known = BENCHMARKS[benchmark][0]
+            if protocol not in ("", known):
+                raise UserError(f"{benchmark} has no protocol {protocol!r}: use {benchmark}@{known}.")
+            if subject.is_reward_model:
+                raise UserError(f"{name} asks a language model, but {subject.path} is a reward model.")
+            made.tasks.append(importlib.import_module(f"evalkit.tasks.{benchmark}").load(wanted.data, wanted.shots, wanted.methods))
+            continue
+        folder, parts, whole = _suite_of(name, subject.run)
+        suite = yaml_task.read_suite(folder)
+        checkpoints = subject.run.path if subject.run and folder.resolve().is_relative_to(subject.run.path.resolve()) else folder
+        for part in parts or suite.tasks:
+            if part not in suite.tasks:
+                raise UserError(f"the suite {suite.name} has no task {part!r}: it has {', '.join(suite.tasks)}.")
+            reason = _why_not(suite.tasks[part], checkpoints, subject)
+            if reason and not whole:
+                raise UserError(f"{suite.name}.{part} can't be measured here: {reason}.")
+            if reason:
+                made.left_out[f"{suite.name}.{part}"] = reason
+            else:
+                made.tasks.append(yaml_task.load(folder, suite, part, checkpoints, wanted.shots, wanted.methods))
+    if not made.tasks:
+        raise UserError("no task fits this checkpoint: " + "; ".join(f"{name}: {reason}" for name, reason in made.left_out.items()) + ".")
+    made.tasks = [narrowed(task, wanted.subjects, wanted.limit) for task in made.tasks]
+    return made
+
+
+def narrowed(task: Task, subjects: Sequence[str] | None, limit: int | None) -> Task:
+    """The task with only the items of *subjects*, and of those *limit*, taken from all subjects in turn.
+
+    :raises UserError: when the task has none of *subjects*, naming the first it lacks.
+    """
+    items: list[Item] = list(task.items)
+    if subjects is not None:
+        known = {item.subject for item in items}
+        for subject in subjects:
+            if subject not in known:
+                raise UserError(f"{task.name} has no subject {subject!r}: it has {', '.join(sorted(known))}.")
+        items = [item for item in items if item.subject in subjects]
+    if limit is not None and limit < len(items):
+        turn: dict[str, int] = {}
+        turns = []
+        for index, item in enumerate(items):
+            turn[item.subject] = turn.get(item.subject, -1) + 1
+            turns.append((turn[item.subject], index))
+        items = [items[index] for index in sorted(index for _, index in sorted(turns)[:limit])]
+    return dataclasses.replace(task, items=items)  # type: ignore[arg-type]
+
+
+def _suite_of(name: str, run: Run | None) -> tuple[Path, list[str], bool]:
+    """(folder of the task.yaml, parts asked for or none for all, whether leaving parts out is fine)."""
+    if (Path(name) / "task.yaml").is_file():
+        return Path(name), [], True
+    if run is not None and (run.benchmark() / "task.yaml").is_file():
+        suite, _, part = name.partition(".")
+        if yaml_task.read_suite(run.benchmark()).name == suite:
+            return run.benchmark(), [part] if part else [], not part
+    if Path(name).is_dir():
+        raise UserError(f"{name} holds no task.yaml, so it is no task.")
+    raise UserError(
+        f"{name!r} is no task: `evalkit tasks` lists the benchmarks; the suite of a run is known by its name when the checkpoint lies "
+        "in that run; any folder with a task.yaml can be given by its path."
+    )
+
+
+def _why_not(spec: yaml_task.Spec, checkpoints: Path, subject: Subject) -> str | None:
+    """Why a task can't be measured on this checkpoint, or ``None``."""
+    if (spec.kind == "pairs") != subject.is_reward_model:
+        return "it is for reward models" if spec.kind == "pairs" else f"{subject.path.name} is a reward model"
+    if spec.kind in ("answer", "reward") and not subject.has_chat_template:
+        return f"{subject.path.name} has no chat template"
+    if isinstance(spec, yaml_task.RewardSpec):
+        for name in (spec.reward_model, spec.reference):
+            if not (checkpoints / name / "config.json").is_file():
+                return f"{checkpoints / name} is not there yet"
+    return None

@@ -1,0 +1,102 @@
+"""``results.json`` and ``samples/<task>.jsonl``: where they go, and writing them in one step."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evalkit.types import Sample
+from modelkit import atomic
+from modelkit.errors import UserError
+from modelkit.fingerprint import sha256_of_text
+from modelkit.records import Result
+
+
+def result_id(checkpoint: Path, tasks: Sequence[str], identity: dict[str, Any]) -> str:
+    """``<model>-<tasks>-<8 hex digits>``; the digits change with the checkpoint's fingerprint, the data and any setting."""
+    digest = sha256_of_text(json.dumps(identity, sort_keys=True, ensure_ascii=False)).removeprefix("sha256:")[:8]
+    names = "+".join(Path(task).name for task in tasks)
+    return "-".join([*(re.sub(r"[^\w.@+-]+", "_", part)[:60] for part in (checkpoint.resolve().name, names)), digest])
+
+
+def check_writable(out: Path) -> None:
+    """Make sure, before hours of work, that *out* can be written and that nothing but a result would be replaced.
+
+    :raises UserError: when it can't, or when *out* holds something else.
+    """
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "results.json").is_file())):
+        raise UserError(f"{out} holds something else than a result: name another --out.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        probe = out.parent / f".{out.name}.{os.getpid()}.probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{out} can't be written ({error.strerror}): name another --out.") from None
+
+
+def write(out: Path, result: Result, samples: dict[str, list[Sample]], log_prompts: bool) -> None:
+    """Write the result and, per task, one line for each item and method. All appears at once, or nothing."""
+    with atomic.directory(out) as folder:
+        (folder / "samples").mkdir()
+        for task, lines in samples.items():
+            with (folder / "samples" / f"{task}.jsonl").open("w", encoding="utf-8") as file:
+                for sample in lines:
+                    file.write(json.dumps(to_json(sample, log_prompts), ensure_ascii=False) + "\n")
+        (folder / "results.json").write_text(
+            json.dumps(result.model_dump(mode="json"), ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+        )
+
+
+def to_json(sample: Sample, log_prompts: bool) -> dict[str, Any]:
+    """A sample's line. ``scores`` are natural-log probabilities, by letter."""
+    line: dict[str, Any] = {
+        "id": sample.item.id,
+        "subject": sample.item.subject,
+        "method": sample.method,
+        "gold": sample.gold,
+        "prediction": sample.prediction,
+        "correct": sample.correct,
+        "scores": sample.scores,
+        "shots_used": sample.shots_used,
+        "reason": sample.reason,
+        "prompt_sha256": sha256_of_text(sample.prompt) if sample.prompt is not None else None,
+    }
+    if log_prompts and sample.prompt is not None:
+        line["prompt"] = sample.prompt
+    return line | sample.extra
+
+
+def environment(threads: int, device: str) -> dict[str, Any]:
+    """The versions and settings a number depends on."""
+    import torch
+    import transformers
+
+    return {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "threads": threads,
+        "device": device,
+    }
+
+
+def peak_memory(device: str) -> int:
+    """Peak bytes: of the GPU where one is used, else the process's resident size (0 where the system doesn't tell)."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,1 @@
+"""What is asked: the benchmarks' own protocols, and tasks written in YAML."""
