@@ -23,6 +23,14 @@ _TEXTS = {
     "en": {"shots": "{}-shot", "chat": "chat", "n": "n = {:,}", "chance": "chance {}", "unscored": "{} unscored"},
     "zh": {"shots": "{} 样本", "chat": "对话", "n": "n = {:,}", "chance": "随机 {}", "unscored": "{} 题未评分"},
 }
+_CHINESE_NAMES = {
+    "letters": "字母概率",
+    "perplexity": "逐选项困惑度",
+    "accuracy": "准确率",
+    "exact_match": "精确匹配",
+    "reward": "平均奖励",
+    "bits_per_byte": "每字节比特数",
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,8 @@ class Column:
     def details(self, language: str = "en") -> list[str]:
         """Method, settings, number of questions and chance, in words."""
         texts = _TEXTS[language]
-        parts = [self.method if self.kind == "choice" else self.metric.replace("_", " ")]
+        name = self.method if self.kind == "choice" else self.metric
+        parts = [_CHINESE_NAMES.get(name, name) if language == "zh" else name.replace("_", " ")]
         parts += [texts["shots"].format(self.shots)] if self.kind == "choice" else []
         parts += [texts["chat"]] if self.chat and self.kind == "choice" else []
         parts += [texts["n"].format(self.n)]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from leaderboards.board import Board
 
-app = typer.Typer(help="Rank the checkpoints of runs by their evaluation results.", no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.callback()

@@ -19,7 +19,7 @@ def test_the_tab_s_table_has_the_model_first_and_texts_in_its_language(tmp_path:
     head = "pocket.choice · perplexity · 0-shot · n = 200 · chance 25.0 %"
     assert english.to_dict("records") == [{"Model": "pocket · SFT", head: "90.0 % [85.0, 95.0] 2 unscored"}]
     assert chinese.to_dict("records") == [
-        {"模型": "pocket · 监督微调", "pocket.choice · perplexity · 0 样本 · n = 200 · 随机 25.0 %": "90.0 % [85.0, 95.0] 2 题未评分"}
+        {"模型": "pocket · 监督微调", "pocket.choice · 逐选项困惑度 · 0 样本 · n = 200 · 随机 25.0 %": "90.0 % [85.0, 95.0] 2 题未评分"}
     ]
 
 
