@@ -1,0 +1,84 @@
+"""What the page is started with: command line first, then environment variables, then defaults."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from modelkit.errors import UserError
+
+COLUMNS = 4
+"""How many checkpoints answer side by side, at most."""
+MAX_PROMPT_CHARACTERS = 8000
+MAX_TOKENS = 512
+MAX_CANDIDATES = 16
+"""Most replies that a reward model may choose from."""
+
+POCKET_RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "pocket.yaml"
+
+
+class Settings(BaseModel):
+    """Resolved settings of one server process.
+
+    ``runs`` is a run or a folder of runs; ``recipe`` is trained into ``runs/<recipe's name>`` when nothing can be chatted with
+    (``None`` switches that off) by running ``trainer``; ``memory_bytes`` bounds the weights kept loaded.
+    """
+
+    runs: Path
+    host: str = "127.0.0.1"
+    port: int = 7860
+    recipe: Path | None = POCKET_RECIPE
+    trainer: tuple[str, ...] = (sys.executable, "-m", "trainers")
+    memory_bytes: int = 4 << 30
+
+    @property
+    def training_run(self) -> Path | None:
+        """Where the recipe is trained."""
+        return self.runs / self.recipe.stem if self.recipe else None
+
+
+def resolve(runs: Path | None, host: str | None, port: int | None, recipe: Path | None) -> Settings:
+    """Fill in what the command line left open from ``PLAYGROUND_RUNS``, ``GRADIO_SERVER_NAME`` and ``GRADIO_SERVER_PORT``.
+
+    :raises UserError: when the runs or the recipe are not there, or the port is no port or in use.
+    """
+    named = runs or (Path(os.environ["PLAYGROUND_RUNS"]) if os.environ.get("PLAYGROUND_RUNS") else None)
+    if named is not None and not named.is_dir():
+        raise UserError(
+            f"there is no directory {named}: name one that holds runs, or create it (mkdir -p {named}) to have the pocket run trained there."
+        )
+    if recipe is not None and not recipe.is_file():
+        raise UserError(f"there is no recipe at {recipe}: check the path, or start with --no-train.")
+    folder = named or Path("runs")
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = Settings(
+        runs=folder.resolve(), host=host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), port=port or _port(), recipe=recipe
+    )
+    _check_port(settings.host, settings.port)
+    return settings
+
+
+def _port() -> int:
+    given = os.environ.get("GRADIO_SERVER_PORT", "7860")
+    if not given.isdigit() or not 0 < int(given) < 65536:
+        raise UserError(f"GRADIO_SERVER_PORT is {given!r}: give a port number from 1 to 65535.")
+    return int(given)
+
+
+def _check_port(host: str, port: int) -> None:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (socket.gaierror, OverflowError):
+        raise UserError(
+            f"{host!r}, port {port}, is no address of this machine: use --host 127.0.0.1, or 0.0.0.0 for every interface."
+        ) from None
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise UserError(f"port {port} on {host} can't be used ({error.strerror}): choose another with --port.") from None

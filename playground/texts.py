@@ -1,0 +1,155 @@
+"""Every text a visitor reads, in every language. What the browser translates and what the server formats come from here alike."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Language = Literal["en", "zh"]
+
+TEXTS: dict[str, tuple[str, str]] = {
+    "title": ("RLHF Playground", "RLHF 训练场"),
+    "subtitle": ("See what each stage of RLHF did to a model, side by side.", "并排看清 RLHF 的每个阶段给模型带来了什么。"),
+    "tab.chat": ("Chat", "对话"),
+    "tab.train": ("Training", "训练"),
+    "tab.leaderboard": ("Leaderboard", "排行榜"),
+    # chat
+    "chat.column": ("Checkpoint of this column", "本栏的检查点"),
+    "chat.conversation": ("Conversation", "对话内容"),
+    "chat.prompt": ("Your message", "你的消息"),
+    "chat.prompt.placeholder": ("Ask every checkpoint the same thing …", "向所有检查点提同一个问题……"),
+    "chat.send": ("Send", "发送"),
+    "chat.stop": ("Stop", "停止"),
+    "chat.again": ("Regenerate", "重新生成"),
+    "chat.clear": ("Clear", "清空"),
+    "chat.examples": ("Try one of these", "试试这些"),
+    "chat.sampling": ("Sampling", "采样设置"),
+    "chat.temperature": ("Temperature", "温度"),
+    "chat.temperature.info": ("0 always takes the likeliest token", "0 表示总取最可能的词元"),
+    "chat.top_p": ("Top-p", "Top-p"),
+    "chat.max_tokens": ("Longest reply, in tokens", "回复的最大词元数"),
+    "chat.seed": ("Seed", "随机种子"),
+    "chat.candidates": ("Replies the reward model chooses from", "奖励模型可选的回复数"),
+    "chat.columns": ("Columns", "栏数"),
+    "chat.nothing": (
+        "Nothing to chat with yet. Each checkpoint appears here as soon as it is written.",
+        "暂时没有可对话的检查点。每个检查点一写好就会出现在这里。",
+    ),
+    "chat.nothing.idle": (
+        "No run with a finished checkpoint was found. Start this page with --runs PATH, or without --no-train.",
+        "没有找到含有检查点的训练目录。请用 --runs 路径 启动本页，或去掉 --no-train。",
+    ),
+    "chat.training": ("Training goes on", "训练进行中"),
+    "chat.empty.base": ("Continues text. Never taught to chat.", "只会续写文本，没学过对话。"),
+    "chat.empty.sft": ("Taught to answer by examples.", "通过示例学会了回答。"),
+    "chat.empty.reward": ("Can't talk: picks the best of several SFT replies.", "不会说话：从多个 SFT 回复里挑出最好的。"),
+    "chat.empty.rl": ("Trained by PPO to please the reward model.", "用 PPO 训练，以取悦奖励模型。"),
+    "chat.empty.critic": ("", ""),
+    "reply.loading": ("loading the model …", "正在加载模型……"),
+    "reply.waiting": ("waiting for its turn …", "正在排队……"),
+    "reply.writing": ("writing …", "正在书写……"),
+    "reply.drawing": ("{drawn} of {n} replies written …", "已写好 {drawn}/{n} 个回复……"),
+    "reply.scoring": ("scoring …", "正在打分……"),
+    "reply.empty": ("(an empty reply)", "（空回复）"),
+    "reply.reward": ("Reward", "奖励"),
+    "reply.percentile": ("above {percent} % of SFT replies", "高于 {percent}% 的 SFT 回复"),
+    "reply.unscored": ("no reward model in this run yet", "该训练目前还没有奖励模型"),
+    "reply.picked": ("Best of {n} SFT replies", "{n} 个 SFT 回复中的最佳"),
+    "reply.tokens": ("{count} tokens", "{count} 个词元"),
+    "reply.speed": ("{rate} tokens/s", "每秒 {rate} 个词元"),
+    "reply.finish.stop": ("ended by itself", "自行结束"),
+    "reply.finish.length": ("cut at the length limit", "到达长度上限"),
+    "reply.finish.cancelled": ("stopped", "已停止"),
+    "reply.dropped": ("oldest {count} turn(s) left out: the model's context is full", "模型上下文已满，略去最早的 {count} 轮"),
+    "reply.failed": (
+        "Something went wrong here; the server's log says what (look for {id}).",
+        "这里出了错；详情见服务器日志（查找 {id}）。",
+    ),
+    # training
+    "train.run": ("Run", "训练"),
+    "train.none": ("No run to show yet.", "暂时没有可显示的训练。"),
+    "train.starting": ("Starting the trainer …", "正在启动训练……"),
+    "train.running": ("{percent} % · {stage}", "{percent}% · {stage}"),
+    "train.step": ("step {step} of {steps}", "第 {step}/{steps} 步"),
+    "train.left": ("about {time} left", "大约还剩 {time}"),
+    "train.done": ("Done in {time}.", "完成，用时 {time}。"),
+    "train.stopped": ("Stopped. The next start goes on from here.", "已停止。下次启动会从这里继续。"),
+    "train.failed": ("Training failed: {message}", "训练失败：{message}"),
+    "train.again": ("Try again", "再试一次"),
+    "train.progress": ("Progress of the whole run", "总进度"),
+    "train.stage.done": ("done", "已完成"),
+    "train.stage.active": ("running", "进行中"),
+    "train.stage.pending": ("to come", "未开始"),
+    "train.stage.failed": ("failed", "失败"),
+    "train.curve.base.loss": ("Base: loss by step", "基座：损失（按步）"),
+    "train.curve.sft.loss": ("SFT: loss by step", "SFT：损失（按步）"),
+    "train.curve.rm.accuracy": ("Reward model: accuracy by step", "奖励模型：准确率（按步）"),
+    "train.curve.rl.reward": ("PPO: reward by step", "PPO：奖励（按步）"),
+    "train.curve.rl.kl": ("PPO: KL to SFT by step, nats per reply", "PPO：与 SFT 的 KL（按步，每个回复的奈特数）"),
+    "train.curve.rl.length": ("PPO: reply length by step, tokens", "PPO：回复长度（按步，词元数）"),
+    "train.samples": ("What it says", "它怎么说"),
+    "train.samples.none": ("Sample replies appear here while the model learns.", "模型学习时，回复示例会出现在这里。"),
+    "train.sample.step": ("step {step}", "第 {step} 步"),
+    "train.report": ("Report card", "成绩单"),
+    "time.minutes": ("{minutes} min {seconds} s", "{minutes} 分 {seconds} 秒"),
+    "time.seconds": ("{seconds} s", "{seconds} 秒"),
+    "stage.data": ("Data", "数据"),
+    "stage.tokenizer": ("Tokenizer", "分词器"),
+    "stage.base": ("Base", "基座"),
+    "stage.sft": ("SFT", "SFT"),
+    "stage.rm": ("Reward model", "奖励模型"),
+    "stage.critic": ("Critic", "价值模型"),
+    "stage.rl": ("PPO", "PPO"),
+    "stage.report": ("Report", "报告"),
+    # leaderboard
+    "leaderboard.intro": (
+        "Each stage on the run's held-out tasks; brackets hold the 95 % interval.",
+        "各阶段在留出任务上的成绩；方括号内为 95% 置信区间。",
+    ),
+    "leaderboard.table": ("Stages by task", "各阶段的任务成绩"),
+    "leaderboard.none": ("No results yet: they appear once a run has been evaluated.", "暂无结果：训练完成评测后会显示在这里。"),
+}
+"""key → (English, 简体中文)."""
+
+EXAMPLES: dict[Language, list[str]] = {
+    "en": ["What is the capital of France?", "Say the opposite of hot.", "What is 7 plus 5?"],
+    "zh": ["法国的首都是哪里？", "热的反义词是什么？", "7 加 5 等于多少？"],
+}
+"""Prompts offered while a run has none of its own."""
+
+
+def t(language: Language, key: str, **values: object) -> str:
+    """The text called *key*, with *values* put in."""
+    text = TEXTS[key][0 if language == "en" else 1]
+    return text.format(**values) if values else text
+
+
+def translations(language: Language) -> dict[str, str]:
+    """All texts of one language by key, for the browser to choose from."""
+    return {key: t(language, key) for key in TEXTS}
+
+
+def language_of(accept_language: str | None) -> Language:
+    """The language of an ``Accept-Language`` header: Chinese when it is preferred to English."""
+    ranked: list[tuple[float, int, Language]] = []
+    for place, part in enumerate((accept_language or "").split(",")):
+        tag, _, weight = part.strip().partition(";q=")
+        try:
+            quality = float(weight) if weight else 1.0
+        except ValueError:
+            continue
+        if tag.lower().startswith("zh"):
+            ranked.append((-quality, place, "zh"))
+        elif tag.lower().startswith("en"):
+            ranked.append((-quality, place, "en"))
+    return min(ranked)[2] if ranked else "en"
+
+
+def stage_name(language: Language, stage: str) -> str:
+    """What a stage is called; stages of other recipes keep their own names."""
+    return t(language, f"stage.{stage}") if f"stage.{stage}" in TEXTS else stage
+
+
+def duration(language: Language, seconds: float) -> str:
+    """``95`` → ``1 min 35 s``."""
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    return t(language, "time.minutes", minutes=minutes, seconds=rest) if minutes else t(language, "time.seconds", seconds=rest)

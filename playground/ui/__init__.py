@@ -1,0 +1,1 @@
+"""The page itself: one file per tab. The only modules that import gradio."""

@@ -1,0 +1,83 @@
+"""The whole page: header, tabs, and what is the same for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from playground import texts
+from playground.conversation import Boards
+from playground.models import Models
+from playground.settings import Settings
+from playground.texts import Language
+from playground.training import Trainer, Watches
+from playground.ui import chat, leaderboard, train
+from playground.ui.headers import ContentPolicy
+from playground.ui.theme import CSS, theme
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass
+class Services:
+    """What the page shows and drives; tests put others in their place."""
+
+    models: Models
+    trainer: Trainer
+    watches: Watches
+    rankings: Callable[[Language], pd.DataFrame]
+    boards: Boards = field(default_factory=Boards)
+
+
+I18N = gr.I18n(en=texts.translations("en"), **{"zh": texts.translations("zh"), "zh-CN": texts.translations("zh")})
+
+
+def build(settings: Settings, services: Services) -> gr.Blocks:
+    """The page, ready to be launched."""
+    with gr.Blocks(title=texts.t("en", "title"), analytics_enabled=False, fill_width=True) as page:
+        with gr.Row(elem_id="pg-head"):
+            gr.HTML(f"<h1>{texts.t('en', 'title')}</h1>")
+            gr.Markdown(I18N("subtitle"))
+        with gr.Tabs() as tabs:
+            with gr.Tab(I18N("tab.chat"), id="chat"):
+                chat.build(page, services, I18N)
+            with gr.Tab(I18N("tab.train"), id="train"):
+                train.build(page, services, I18N)
+            with gr.Tab(I18N("tab.leaderboard"), id="leaderboard") as ranking:
+                leaderboard.build(services, I18N, ranking)
+        page.load(
+            lambda: gr.Tabs(selected="chat" if services.models.catalogue() else "train"),
+            None,
+            tabs,
+            api_visibility="private",
+            show_progress="hidden",
+        )
+    return page
+
+
+def launch(page: gr.Blocks, settings: Settings) -> str:
+    """Serve the page in the background and return its address."""
+    _, url, _ = page.launch(
+        server_name=settings.host,
+        server_port=settings.port,
+        prevent_thread_lock=True,
+        quiet=True,
+        show_error=False,
+        ssr_mode=False,
+        share=False,
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        max_file_size="64kb",
+        blocked_paths=[str(settings.runs)],
+        theme=theme(),
+        css_paths=CSS,
+        i18n=I18N,
+        app_kwargs={"middleware": [Middleware(ContentPolicy)]},
+    )
+    return url

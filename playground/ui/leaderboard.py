@@ -1,0 +1,34 @@
+"""The leaderboard tab: the stages of every run by task, read again whenever the tab is opened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from modelkit.errors import UserError
+from playground.texts import language_of, t
+
+if TYPE_CHECKING:
+    from playground.ui.app import Services
+
+
+def build(services: Services, i18n: gr.I18n, tab: gr.Tab) -> None:
+    """Lay out the tab and wire it."""
+    gr.Markdown(i18n("leaderboard.intro"))
+    table = gr.Dataframe(
+        label=i18n("leaderboard.table"), datatype="str", interactive=False, wrap=True, visible=False, buttons=["copy", "fullscreen"]
+    )
+    note = gr.Markdown()
+
+    def refresh(request: gr.Request) -> tuple[object, str]:
+        language = language_of(request.headers.get("accept-language"))
+        try:
+            ranking = services.rankings(language)
+        except UserError as error:
+            return gr.Dataframe(visible=False), str(error)
+        if ranking.empty:
+            return gr.Dataframe(visible=False), t(language, "leaderboard.none")
+        return gr.Dataframe(ranking.astype(str), visible=True), ""
+
+    tab.select(refresh, None, [table, note], api_name="leaderboard", api_visibility="undocumented", show_progress="hidden")

@@ -1,0 +1,44 @@
+"""How the page looks: one accent, system fonts beside the bundled one, everything by CSS variables so that dark follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+CSS = Path(__file__).with_name("theme.css")
+
+STAGE_COLOURS = {"base": "#8b95a7", "sft": "#3b82c4", "rm": "#c98a1b", "critic": "#a17bc9", "rl": "#1f9d7a"}
+"""One colour per stage, readable on light and dark ground; theme.css uses the same."""
+
+
+def theme() -> gr.themes.Base:
+    """The page's theme, built without asking anybody."""
+    return gr.themes.Default(
+        primary_hue="teal",
+        secondary_hue="teal",
+        neutral_hue="slate",
+        radius_size="md",
+        spacing_size="md",
+        font=[
+            gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)),
+            "ui-sans-serif",
+            "system-ui",
+            "PingFang SC",
+            "Noto Sans CJK SC",
+            "Microsoft YaHei",
+            "sans-serif",
+        ],
+        font_mono=[gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "Consolas", "monospace"],
+    ).set(
+        body_background_fill="*neutral_50",
+        body_background_fill_dark="*neutral_950",
+        block_shadow="none",
+        block_border_width="1px",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="white",
+    )

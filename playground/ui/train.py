@@ -1,0 +1,120 @@
+"""The training tab: stepper, curves, sample replies and report card of a run, live. Only what has changed is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from playground import fragments
+from playground.curves import RunWatch, thinned
+from playground.texts import language_of
+from playground.ui.theme import STAGE_COLOURS
+
+if TYPE_CHECKING:
+    from playground.ui.app import Services
+
+REFRESH_SECONDS = 2.0
+
+PLOTS = (("base", "loss"), ("sft", "loss"), ("rm", "accuracy"), ("rl", "reward"), ("rl", "kl"), ("rl", "length"))
+"""Which logged number of which stage is plotted, in reading order. A plot appears with its first points."""
+
+
+def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
+    """Lay out the tab and wire it."""
+    run = gr.Dropdown(label=i18n("train.run"), choices=[], visible=False)
+    steps = gr.HTML()
+    again = gr.Button(i18n("train.again"), visible=False, size="sm")
+    with gr.Row(elem_id="pg-curves"):
+        plots = [_plot(stage, curve, i18n) for stage, curve in PLOTS]
+    gr.Markdown(i18n("train.samples"), elem_classes="pg-title")
+    said = gr.HTML()
+    with gr.Column(visible=False) as report_box:
+        gr.Markdown(i18n("train.report"), elem_classes="pg-title")
+        report = gr.Markdown(elem_id="pg-report", sanitize_html=True, container=True)
+    seen: gr.State = gr.State({})
+
+    def refresh(seen: dict[str, int], chosen: str | None, request: gr.Request) -> list[Any]:
+        language = language_of(request.headers.get("accept-language"))
+        watch = services.watches.of(chosen)
+        if watch:
+            watch.poll()
+        trainer = services.trainer
+        failure = trainer.failure if watch is None or watch.run == trainer.run else None
+        card = watch.report if watch else None
+        fresh = _Fresh(seen)
+        names = tuple(services.watches.names())
+        return [
+            fresh(
+                "run",
+                names,
+                lambda: gr.Dropdown(choices=list(names), value=chosen or (names[0] if names else None), visible=len(names) > 1),
+            ),
+            fresh("steps", html := fragments.stepper(language, watch, trainer.running, failure), lambda: html),
+            fresh("again", failure, lambda: gr.Button(visible=failure is not None)),
+            *(fresh(f"{stage} {curve}", points := _points(watch, stage, curve), partial(_drawn, points)) for stage, curve in PLOTS),
+            fresh("said", talk := fragments.samples(language, watch.logs if watch else {}), lambda: talk),
+            fresh("report_box", card is not None, lambda: gr.Column(visible=card is not None)),
+            fresh("report", card, lambda: card or ""),
+            fresh.seen,
+        ]
+
+    def start(request: gr.Request) -> str:
+        services.trainer.start()
+        return fragments.stepper(language_of(request.headers.get("accept-language")), None, True, None)
+
+    outputs = [run, steps, again, *plots, said, report_box, report, seen]
+    timer = gr.Timer(REFRESH_SECONDS)
+    gr.on(
+        [page.load, timer.tick, run.input],
+        refresh,
+        [seen, run],
+        outputs,
+        api_visibility="private",
+        show_progress="hidden",
+        concurrency_limit=None,
+    )
+    again.click(start, None, steps, api_visibility="private")
+
+
+class _Fresh:
+    """Tells what a page has seen before (by hash) from what it has not; only the latter is made and sent."""
+
+    def __init__(self, seen: dict[str, int]) -> None:
+        self.seen = dict(seen)
+
+    def __call__(self, name: str, content: Hashable, make: Callable[[], Any]) -> Any:
+        if self.seen.get(name) == hash(content):
+            return gr.skip()
+        self.seen[name] = hash(content)
+        return make()
+
+
+def _plot(stage: str, curve: str, i18n: gr.I18n) -> gr.LinePlot:
+    return gr.LinePlot(
+        x="step",
+        y="value",
+        color="stage",
+        color_map=STAGE_COLOURS,
+        colors_in_legend=[],
+        x_title=" ",
+        y_title=" ",
+        height=190,
+        label=i18n(f"train.curve.{stage}.{curve}"),
+        buttons=[],
+        visible=False,
+        elem_id=f"pg-curve-{stage}-{curve}",
+    )
+
+
+def _points(watch: RunWatch | None, stage: str, curve: str) -> tuple[tuple[int, float, str], ...]:
+    log = watch.logs.get(stage) if watch else None
+    return tuple((step, value, stage) for step, value in thinned(log.points.get(curve, []))) if log else ()
+
+
+def _drawn(points: tuple[tuple[int, float, str], ...]) -> gr.LinePlot:
+    import pandas as pd
+
+    return gr.LinePlot(pd.DataFrame(points, columns=["step", "value", "stage"]), visible=len(points) > 1)
