@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from leaderboards.board import Board
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+_FILE_WIDTH = 240  # of a table that goes to a file or a pipe: nothing needs to be squeezed there
 
 
 @app.callback()
@@ -42,7 +46,7 @@ def build(
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is a file: name a folder for the site with --out.")
         collection = collect(runs)
-        console = Console(highlight=False)
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
         for sentence in collection.damaged:
             console.print(f"left out: {sentence}", style="yellow", markup=False)
         if not collection.results:

@@ -12,7 +12,7 @@ def test_build_prints_the_table_and_writes_the_csv_and_the_page(tmp_path: Path, 
     run = make_run(tmp_path / "runs" / "pocket")
     write_result(run.evaluations() / "a", {"pocket.choice": choice(0.9)})
     write_result(run.evaluations() / "cut", {"pocket.choice": choice(0.9)}).write_text("{")
-    done = CliRunner().invoke(app, ["build", str(tmp_path / "runs"), "--out", str(tmp_path / "site")], env={"COLUMNS": "200"})
+    done = CliRunner().invoke(app, ["build", str(tmp_path / "runs"), "--out", str(tmp_path / "site")])
     assert done.exit_code == 0
     for expected in ("pocket · SFT", "90.0 %", "[85.0, 95.0]", "chance 25.0 %", "cut/results.json", "read: 1, left out: 1"):
         assert expected in done.output
