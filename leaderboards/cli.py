@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-
 _FILE_WIDTH = 240  # of a table that goes to a file or a pipe: nothing needs to be squeezed there
 
 
