@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
-
 from evalkit.aggregate import share_right
 from evalkit.bench import Bench
 from evalkit.fitting import Ask, drop_last, drop_longest, shots_used
 from evalkit.types import LETTERS, ChoiceTask, Measured, Sample
-from modelkit.scoring.logprobs import next_token_logprobs
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel
+from modelkit.scoring.strings import passes, string_logprobs
 
 
 def measure(task: ChoiceTask, bench: Bench) -> Measured:
     """Score every question by the natural-log probability of each letter over the full vocabulary; the highest is the answer.
 
     The letters' tokens are those that the tokenizer gives them behind the prompt, with the protocol's lead (in a chat: with
-    what the template writes before a reply).
+    what the template writes before a reply). A letter that takes several tokens has the product of their probabilities.
 
     :raises UserError: when a letter has no tokens of its own behind the prompt.
     """
@@ -37,8 +30,8 @@ def measure(task: ChoiceTask, bench: Bench) -> Measured:
 
     asked = [i for i, one in enumerate(fitted) if one.reason is None]
     watch = bench.watch(f"{task.name} · letters", len(asked))
-    scores = strings_logprobs(bench.model, [fitted[i].ids for i in asked], tokens, watch).tolist()
-    bench.tokens_computed += sum(len(fitted[i].ids) for i in asked) * len(_prefixes(tokens))
+    scores = string_logprobs(bench.model, [fitted[i].ids for i in asked], tokens, on_progress=watch).tolist()
+    bench.tokens_computed += sum(len(fitted[i].ids) + len(group[-1]) for i in asked for group in passes(tokens))
     by_item = dict(zip(asked, scores, strict=True))
 
     samples = []
@@ -58,34 +51,3 @@ def measure(task: ChoiceTask, bench: Bench) -> Measured:
             "headers_dropped": sum(not one.header for one in fitted),
         },
     )
-
-
-def strings_logprobs(
-    model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    strings: Sequence[Sequence[int]],
-    on_progress: Callable[[int], None] = lambda done: None,
-) -> torch.Tensor:
-    """Natural-log probability that each of a few short token strings follows each prompt, fp32 [prompts, strings].
-
-    One pass over the prompts for each different beginning of a string: a single one when every string is one token.
-    """
-    import torch
-
-    total = torch.zeros(len(prompts), len(strings))
-    prefixes = _prefixes(strings)
-    for turn, prefix in enumerate(prefixes):
-        members = [i for i, string in enumerate(strings) if len(string) > len(prefix) and tuple(string[: len(prefix)]) == prefix]
-        nexts = [strings[i][len(prefix)] for i in members]
-
-        def moved(done: int, turn: int = turn) -> None:
-            on_progress((turn * len(prompts) + done) // len(prefixes))
-
-        if prompts:
-            total[:, members] += next_token_logprobs(model, [[*prompt, *prefix] for prompt in prompts], nexts, on_progress=moved)
-    return total
-
-
-def _prefixes(strings: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-    """The different beginnings (the empty one first) after which some string goes on."""
-    return sorted({tuple(string[:end]) for string in strings for end in range(len(string))})

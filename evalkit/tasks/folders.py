@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 from evalkit.reading import oddities, read_questions, sha256_of_files
@@ -67,4 +67,16 @@ def subjects_in(folder: Path, ending: str) -> list[str]:
     found = sorted(file.name.removesuffix(ending) for file in folder.glob(f"*{ending}"))
     if not found:
         raise UserError(f"{folder} holds no file called <subject>{ending}.")
+    return found
+
+
+def known_subjects(folder: Path, ending: str, names: Container[str]) -> list[str]:
+    """Like :func:`subjects_in`, for a benchmark whose header needs each subject's name.
+
+    :raises UserError: when a file's subject is none of the benchmark's.
+    """
+    found = subjects_in(folder, ending)
+    for subject in found:
+        if subject not in names:
+            raise UserError(f"{folder / (subject + ending)} is no subject of this benchmark: remove the file, or check --data.")
     return found
