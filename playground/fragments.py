@@ -8,6 +8,7 @@ from html import escape
 from playground.curves import Progress, RunWatch, Sample, StageLog
 from playground.replies import Candidate, Reply
 from playground.texts import Language, duration, stage_name, t
+from playground.training import Trainer
 
 _CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)", re.DOTALL)
 _SAMPLE_EVENTS = 8
@@ -47,9 +48,8 @@ def verdict(language: Language, reply: Reply) -> str:
     parts.append(f'<p class="pg-facts">{" · ".join(facts)}</p>')
     if reply.candidates:
         rows = "".join(_candidate(language, candidate) for candidate in reply.candidates)
-        parts.append(
-            f'<p class="pg-facts pg-picked">{t(language, "reply.picked", n=len(reply.candidates))}</p><ol class="pg-candidates">{rows}</ol>'
-        )
+        parts.append(f'<p class="pg-facts pg-picked">{t(language, "reply.picked", n=len(reply.candidates))}</p>')
+        parts.append(f'<ol class="pg-candidates">{rows}</ol>')
     return f'<div class="pg-verdict">{"".join(parts)}</div>'
 
 
@@ -58,16 +58,20 @@ def _gauge(language: Language, reward: float, percentile: float | None) -> str:
     if percentile is None:
         return f'<p class="pg-reward"><span>{label}</span> <b>{reward:+.2f}</b></p>'
     place = t(language, "reply.percentile", percent=f"{percentile:.0f}")
-    return (
-        f'<p class="pg-reward"><span>{label}</span> <b>{reward:+.2f}</b> <span>{place}</span></p>'
-        f'<div class="pg-bar" role="meter" aria-label="{label}" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percentile:.0f}">'
-        f'<i style="width:{percentile:.1f}%"></i></div>'
-    )
+    numbers = f'<p class="pg-reward"><span>{label}</span> <b>{reward:+.2f}</b> <span>{place}</span></p>'
+    return numbers + _bar("meter", label, percentile)
+
+
+def _bar(role: str, label: str, percent: float) -> str:
+    """A plain bar, *percent* of it filled."""
+    value = f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent:.0f}"'
+    return f'<div class="pg-bar" role="{role}" aria-label="{escape(label)}" {value}><i style="width:{percent:.1f}%"></i></div>'
 
 
 def _candidate(language: Language, candidate: Candidate) -> str:
-    width = "" if candidate.percentile is None else f'<i style="width:{candidate.percentile:.1f}%"></i>'
-    return f'<li><b>{candidate.reward:+.2f}</b><span class="pg-bar">{width}</span><q>{escape(candidate.text) or t(language, "reply.empty")}</q></li>'
+    fill = "" if candidate.percentile is None else f'<i style="width:{candidate.percentile:.1f}%"></i>'
+    text = escape(candidate.text) or t(language, "reply.empty")
+    return f'<li><b>{candidate.reward:+.2f}</b><span class="pg-bar">{fill}</span><q>{text}</q></li>'
 
 
 def stepper(language: Language, watch: RunWatch | None, starting: bool, failure: str | None) -> str:
@@ -76,20 +80,18 @@ def stepper(language: Language, watch: RunWatch | None, starting: bool, failure:
     if progress is None:
         key = "train.failed" if failure else "train.starting" if starting else "train.none"
         return f'<div class="pg-train"><p class="pg-state">{escape(t(language, key, message=failure))}</p></div>'
-    states = _states(progress, alive=watch is not None and watch.alive)
-    steps = "".join(
-        f'<li class="pg-step pg-{state} pg-stage-{escape(stage)}"{" aria-current=step" if state == "active" else ""}>'
-        f'<span class="pg-dot" aria-hidden="true"></span><span class="pg-name">{escape(stage_name(language, stage))}</span>'
-        f'<span class="pg-hidden">{t(language, f"train.stage.{state}")}</span></li>'
-        for stage, state in states.items()
-    )
-    percent = 100 if progress.state == "done" else 100 * progress.fraction
-    return (
-        f'<div class="pg-train"><ol class="pg-stepper">{steps}</ol>'
-        f'<div class="pg-bar pg-whole" role="progressbar" aria-label="{t(language, "train.progress")}" aria-valuemin="0" aria-valuemax="100" '
-        f'aria-valuenow="{percent:.0f}"><i style="width:{percent:.1f}%"></i></div>'
-        f'<p class="pg-state">{escape(sentence(language, progress, watch is not None and watch.alive, failure))}</p></div>'
-    )
+    alive = watch is not None and watch.alive
+    steps = "".join(_step(language, stage, state) for stage, state in _states(progress, alive).items())
+    bar = _bar("progressbar", t(language, "train.progress"), 100 * progress.fraction)
+    state = escape(sentence(language, progress, alive, failure))
+    return f'<div class="pg-train"><ol class="pg-stepper">{steps}</ol>{bar}<p class="pg-state">{state}</p></div>'
+
+
+def _step(language: Language, stage: str, state: str) -> str:
+    current = ' aria-current="step"' if state == "active" else ""
+    name, spoken = escape(stage_name(language, stage)), t(language, f"train.stage.{state}")
+    inner = f'<span class="pg-dot" aria-hidden="true"></span><span class="pg-name">{name}</span><span class="pg-hidden">{spoken}</span>'
+    return f'<li class="pg-step pg-{state}"{current}>{inner}</li>'
 
 
 def sentence(language: Language, progress: Progress, alive: bool, failure: str | None) -> str:
@@ -117,20 +119,19 @@ def _states(progress: Progress, alive: bool) -> dict[str, str]:
     return {stage: "done" if i < now else current if i == now else "pending" for i, stage in enumerate(progress.stages)}
 
 
-def banner(language: Language, watch: RunWatch | None, starting: bool, failure: str | None, anything: bool, may_train: bool) -> str:
+def banner(language: Language, watch: RunWatch | None, trainer: Trainer, anything: bool) -> str:
     """The line above the chat: what is being trained, or why there is nothing to talk to. Empty when all is well."""
-    progress = watch.progress if watch else None
-    if watch and watch.alive and progress:
-        text = f"{t(language, 'chat.training')}: {sentence(language, progress, True, None)}"
-    elif failure:
-        text = t(language, "train.failed", message=failure)
-    elif starting:
+    if watch and watch.alive and watch.progress:
+        text = f"{t(language, 'chat.training')}: {sentence(language, watch.progress, True, None)}"
+    elif trainer.failure:
+        text = t(language, "train.failed", message=trainer.failure)
+    elif trainer.running:
         text = t(language, "train.starting")
+    elif anything:
+        return ""
     else:
-        text = "" if anything or may_train else t(language, "chat.nothing.idle")
-    if not anything and (may_train or starting):
-        text = f"{text} {t(language, 'chat.nothing')}".strip()
-    return f'<p class="pg-banner">{escape(text)}</p>' if text else ""
+        return f'<p class="pg-banner">{t(language, "train.stopped" if trainer.run else "chat.nothing.idle")}</p>'
+    return f'<p class="pg-banner">{escape(text)}{"" if anything else "<br>" + t(language, "chat.nothing")}</p>'
 
 
 def samples(language: Language, logs: dict[str, StageLog]) -> str:

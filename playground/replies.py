@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -161,16 +160,15 @@ def _write(
     sampling = Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature, top_p=settings.top_p, seed=settings.seed)
     yield reply
     started = shown = time.perf_counter()
-    with closing(stream(loaded.model, [ids], [sampling], stop_ids(loaded.tokenizer, loaded.model), n, cancelled)) as tokens:
-        for token in tokens:
-            drafts[token.sample].stream.put(token.id)
-            drafts[token.sample].finish = token.finish
-            now = time.perf_counter()
-            drawn = reply.drawn + (n > 1 and token.finish is not None)
-            reply = replace(reply, tokens=reply.tokens + 1, seconds=now - started, drawn=drawn)
-            if now - shown >= FRAME_SECONDS:
-                shown = now
-                yield reply if n > 1 else replace(reply, text=drafts[0].text)
+    for token in stream(loaded.model, [ids], [sampling], stop_ids(loaded.tokenizer, loaded.model), n, cancelled):
+        drafts[token.sample].stream.put(token.id)
+        drafts[token.sample].finish = token.finish
+        now = time.perf_counter()
+        drawn = reply.drawn + (n > 1 and token.finish is not None)
+        reply = replace(reply, tokens=reply.tokens + 1, seconds=now - started, drawn=drawn)
+        if now - shown >= FRAME_SECONDS:
+            shown = now
+            yield reply if n > 1 else replace(reply, text=drafts[0].text)
     return drafts, reply
 
 
@@ -193,9 +191,7 @@ def _writer(models: Models, judge: Entry) -> Entry:
     """Whose replies a reward model chooses from."""
     writer = models.sibling(judge, "sft")
     if writer is None:
-        raise UserError(
-            "a reward model chooses among replies of the SFT checkpoint, and this run has none yet: wait for it or choose another checkpoint."
-        )
+        raise UserError("a reward model chooses among the SFT checkpoint's replies, and this run has none yet: choose another checkpoint.")
     return writer
 
 

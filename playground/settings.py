@@ -49,7 +49,7 @@ def resolve(runs: Path | None, host: str | None, port: int | None, recipe: Path 
     named = runs or (Path(os.environ["PLAYGROUND_RUNS"]) if os.environ.get("PLAYGROUND_RUNS") else None)
     if named is not None and not named.is_dir():
         raise UserError(
-            f"there is no directory {named}: name one that holds runs, or create it (mkdir -p {named}) to have the pocket run trained there."
+            f"there is no directory {named}: name one that holds runs, or create it (mkdir -p {named}) to train the pocket run there."
         )
     if recipe is not None and not recipe.is_file():
         raise UserError(f"there is no recipe at {recipe}: check the path, or start with --no-train.")

@@ -89,7 +89,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "train.samples": ("What it says", "它怎么说"),
     "train.samples.none": ("Sample replies appear here while the model learns.", "模型学习时，回复示例会出现在这里。"),
     "train.sample.step": ("step {step}", "第 {step} 步"),
-    "train.report": ("Report card", "成绩单"),
     "time.minutes": ("{minutes} min {seconds} s", "{minutes} 分 {seconds} 秒"),
     "time.seconds": ("{seconds} s", "{seconds} 秒"),
     "stage.data": ("Data", "数据"),

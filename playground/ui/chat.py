@@ -254,10 +254,10 @@ def _introduction(services: Services, chosen: str | None, language: Language) ->
 
 def _notice(language: Language, services: Services) -> str:
     trainer = services.trainer
-    watch = services.watches.of(trainer.run.name) if trainer.run else None
+    watch = services.watches.of(trainer.run.name if trainer.run else None)
     if watch:
         watch.poll()
-    return fragments.banner(language, watch, trainer.running, trainer.failure, bool(services.models.catalogue()), trainer.run is not None)
+    return fragments.banner(language, watch, trainer, bool(services.models.catalogue()))
 
 
 def _language(request: gr.Request) -> Language:

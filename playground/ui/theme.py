@@ -33,6 +33,8 @@ def theme() -> gr.themes.Base:
     ).set(
         body_background_fill="*neutral_50",
         body_background_fill_dark="*neutral_950",
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
         block_shadow="none",
         block_border_width="1px",
         button_primary_background_fill="*primary_600",

@@ -31,9 +31,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         plots = [_plot(stage, curve, i18n) for stage, curve in PLOTS]
     gr.Markdown(i18n("train.samples"), elem_classes="pg-title")
     said = gr.HTML()
-    with gr.Column(visible=False) as report_box:
-        gr.Markdown(i18n("train.report"), elem_classes="pg-title")
-        report = gr.Markdown(elem_id="pg-report", sanitize_html=True, container=True)
+    report = gr.Markdown(elem_id="pg-report", sanitize_html=True, container=True, visible=False)
     seen: gr.State = gr.State({})
 
     def refresh(seen: dict[str, int], chosen: str | None, request: gr.Request) -> list[Any]:
@@ -56,8 +54,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
             fresh("again", failure, lambda: gr.Button(visible=failure is not None)),
             *(fresh(f"{stage} {curve}", points := _points(watch, stage, curve), partial(_drawn, points)) for stage, curve in PLOTS),
             fresh("said", talk := fragments.samples(language, watch.logs if watch else {}), lambda: talk),
-            fresh("report_box", card is not None, lambda: gr.Column(visible=card is not None)),
-            fresh("report", card, lambda: card or ""),
+            fresh("report", card, lambda: gr.Markdown(card or "", visible=card is not None)),
             fresh.seen,
         ]
 
@@ -65,7 +62,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         services.trainer.start()
         return fragments.stepper(language_of(request.headers.get("accept-language")), None, True, None)
 
-    outputs = [run, steps, again, *plots, said, report_box, report, seen]
+    outputs = [run, steps, again, *plots, said, report, seen]
     timer = gr.Timer(REFRESH_SECONDS)
     gr.on(
         [page.load, timer.tick, run.input],

@@ -1,0 +1,76 @@
+"""Fixtures: a finished run with tiny random weights, and the page served in this process."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from playground.conversation import Boards
+from playground.models import Models
+from playground.settings import Settings
+from playground.training import Trainer, Watches
+from tests.playground import fake_run
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run; tests must not write into it."""
+    run = tmp_path_factory.mktemp("runs") / "pocket"
+    fake_run.make_run(run)
+    return run
+
+
+@pytest.fixture
+def models(finished_run: Path) -> Models:
+    """The registry of the finished run."""
+    return Models([finished_run.parent], 1 << 30)
+
+
+@pytest.fixture
+def fake_trainer(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """The command of a trainer that only pretends."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(fake_run.__file__).parents[2]))
+    return (sys.executable, fake_run.__file__)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def serve(free_port: int) -> Iterator[Callable[..., str]]:
+    """Serve the page for a folder of runs in this process: ``serve(runs, models=…, trainer=…) -> address``."""
+    from playground.ui.app import Services, build, launch
+
+    pages = []
+
+    def start(runs: Path, models: Models | None = None, trainer: Trainer | None = None) -> str:
+        settings = Settings(runs=runs, port=free_port, recipe=None)
+        models = models or Models([runs], 1 << 30)
+        trainer = trainer or Trainer(settings)
+        ranking = pd.DataFrame({"Model": ["pocket / sft"], "pocket.answer": ["0.86 [0.82, 0.90]"]})
+        page = build(settings, Services(models, trainer, Watches(models, trainer), lambda language: ranking, Boards()))
+        pages.append(page)
+        return launch(page, settings)
+
+    yield start
+    for page in pages:
+        page.close(verbose=False)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait for something that another process or thread brings about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from playground import fragments
+from playground.curves import Progress, RunWatch, Sample, StageLog
+from playground.replies import Candidate, Reply
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+def test_a_reply_can_bring_neither_html_nor_images() -> None:
+    text = fragments.safe_markdown(f"Hi {EVIL} ![x](https://example.com/a.png) **bold**")
+    assert "<" not in text
+    assert "![" not in text
+    assert "**bold**" in text
+
+
+def test_code_in_a_reply_stays_as_it_is() -> None:
+    text = "`a < b` and\n```html\n<b>\n```\n<b>"
+    assert fragments.safe_markdown(text) == "`a < b` and\n```html\n<b>\n```\n&lt;b>"
+
+
+def test_a_verdict_shows_reward_percentile_speed_and_why_it_ended() -> None:
+    reply = Reply("r/sft", phase="done", text="x", finish="length", tokens=20, seconds=2.0, reward=1.234, percentile=91.6, dropped=2)
+    html = fragments.verdict("en", reply)
+    for part in ("+1.23", "above 92 % of SFT replies", "width:91.6%", "20 tokens", "10 tokens/s", "length limit", "oldest 2"):
+        assert part in html
+    assert "高于 92% 的 SFT 回复" in fragments.verdict("zh", reply)
+
+
+def test_candidates_are_escaped_and_keep_their_order() -> None:
+    candidates = (Candidate(EVIL, "stop", 2.0, 99.0), Candidate("second", "stop", 1.0, None))
+    html = fragments.verdict("en", Reply("r/rm", phase="done", text=EVIL, reward=2.0, candidates=candidates))
+    assert "<img" not in html
+    assert html.index("+2.00") < html.index("second")
+
+
+def test_a_reply_says_what_it_is_waiting_for() -> None:
+    assert "loading" in fragments.reply_text("en", Reply("r", phase="loading"), 8)
+    assert "3 of 8" in fragments.reply_text("en", Reply("r", phase="writing", drawn=3), 8)
+    assert "空回复" in fragments.reply_text("zh", Reply("r", phase="done"), 8)
+    assert EVIL not in fragments.reply_text("en", Reply("r", phase="done", error=EVIL), 8)
+
+
+def test_the_stepper_tells_done_active_and_coming_stages_apart(tmp_path: Path) -> None:
+    watch = RunWatch(tmp_path)
+    watch.progress = Progress(state="running", stage="sft", stages=["base", "sft", "rl"], step=3, steps=9, fraction=0.5, eta_seconds=75)
+    watch.alive = True
+    html = fragments.stepper("en", watch, False, None)
+    assert html.index("pg-done") < html.index("pg-active") < html.index("pg-pending")
+    assert "50 % · SFT · step 3 of 9 · about 1 min 15 s left" in html
+    watch.alive = False
+    assert "goes on from here" in fragments.stepper("en", watch, False, None)
+
+
+def test_the_sentence_of_a_failed_trainer_is_shown_and_escaped(tmp_path: Path) -> None:
+    html = fragments.stepper("en", None, False, f"the disk is full {EVIL}")
+    assert "Training failed: the disk is full" in html
+    assert "<img" not in html
+
+
+def test_samples_come_newest_first_with_their_stage() -> None:
+    logs = {stage: StageLog(stage, samples=[[Sample(stage, 5, "p", f"{stage} {EVIL}", None)]]) for stage in ("base", "rl")}
+    html = fragments.samples("zh", logs)
+    assert html.index("PPO") < html.index("基座")
+    assert "<img" not in html

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from modelkit.errors import UserError
+from playground.models import Loaded, LoadedReward, Models
+from tests.playground import fake_run
+
+
+def rescanned(models: Models) -> list[str]:
+    models._scanned = float("-inf")
+    return [entry.id for entry in models.catalogue()]
+
+
+def test_checkpoints_appear_as_they_are_written_and_the_critic_never_does(tmp_path: Path) -> None:
+    run = tmp_path / "pocket"
+    fake_run.create(run)
+    models = Models([tmp_path], 1 << 30)
+    assert rescanned(models) == []
+    seen = []
+    for stage in fake_run.STAGES:
+        fake_run.write_checkpoint(run, stage)
+        seen.append(rescanned(models))
+    names = ["pocket/base", "pocket/sft", "pocket/rm", "pocket/rl"]
+    assert seen == [names[:1], names[:2], names[:3], names[:3], names]
+
+
+def test_the_first_columns_are_base_sft_reward_model_and_rl(models: Models) -> None:
+    assert models.defaults() == ["pocket/base", "pocket/sft", "pocket/rm", "pocket/rl"]
+
+
+def test_an_id_that_is_not_offered_is_refused(models: Models) -> None:
+    for name in ("pocket/critic", "../pocket/base", "/etc", "pocket/base/../sft", ""):
+        with pytest.raises(UserError, match="not in the list"):
+            models.entry(name)
+
+
+def test_titles_name_the_run_only_where_there_are_several(finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run, tmp_path / "one")
+    assert Models([tmp_path], 1).catalogue()[2].title("zh") == "奖励模型"
+    shutil.copytree(finished_run, tmp_path / "two")
+    assert Models([tmp_path], 1).catalogue()[0].title("en") == "pocket · Base"
+
+
+def test_a_model_is_loaded_once_and_again_when_rewritten(finished_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "pocket"
+    shutil.copytree(finished_run, run)
+    models = Models([tmp_path], 1 << 30)
+    entry = models.entry("pocket/sft")
+    first = models.language(entry)
+    assert models.language(entry) is first
+    os.utime(run / "sft" / "config.json", ns=(1, 1))
+    assert models.language(entry) is not first
+
+
+def test_the_least_recently_used_model_leaves_when_memory_is_short(finished_run: Path) -> None:
+    size = (finished_run / "sft" / "model.safetensors").stat().st_size
+    models = Models([finished_run.parent], int(size * 2.5))
+    base, sft, rl = (models.entry(f"pocket/{name}") for name in ("base", "sft", "rl"))
+    kept, left = models.language(base), models.language(sft)
+    models.language(base)
+    models.language(rl)
+    assert models.language(base) is kept
+    assert models.language(sft) is not left
+
+
+def test_a_model_larger_than_the_budget_is_refused_in_a_sentence(finished_run: Path) -> None:
+    models = Models([finished_run.parent], 1000)
+    with pytest.raises(UserError, match="more than the 0 MiB"):
+        models.language(models.entry("pocket/base"))
+
+
+def test_a_reward_model_comes_with_its_reference_and_cannot_talk(models: Models) -> None:
+    entry = models.entry("pocket/rm")
+    judge = models.reward(models.entry("pocket/rl"))
+    assert isinstance(judge, LoadedReward)
+    assert judge.reference is not None
+    assert judge.reference.percentile(10.0) == 100.0
+    with pytest.raises(UserError, match="can't write"):
+        models.language(entry)
+    assert isinstance(models.language(models.entry("pocket/base")), Loaded)
+
+
+def test_a_run_without_reward_model_has_no_judge(tmp_path: Path) -> None:
+    fake_run.create(tmp_path / "pocket")
+    fake_run.write_checkpoint(tmp_path / "pocket", fake_run.STAGES[0])
+    models = Models([tmp_path], 1 << 30)
+    assert models.reward(models.entry("pocket/base")) is None
