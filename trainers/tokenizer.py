@@ -54,7 +54,7 @@ def train(texts: Iterable[str], vocab_size: int, context: int) -> tuple[PreTrain
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise UserError(f"a tokenizer of {vocab_size} tokens can't be trained on this text ({str(error).strip().splitlines()[-1]}): lower vocab_size.") from None
+        raise UserError(f"a tokenizer of {vocab_size} tokens can't be trained on this text ({str(error).strip().splitlines()[-1]}): change vocab_size.") from None
     model = file.getvalue()
     return from_sentencepiece(model, context), model
 

@@ -90,7 +90,7 @@ def translations(facts: list[Fact]) -> dict[Fact, Fact]:
 
 def _facts(name: str, entry: dict, language: str, limit: int | None) -> Iterator[Fact]:
     with (FACTS / entry["table"]).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))[:limit]
+        rows = list(csv.DictReader(file))
     other = "zh" if language == "en" else "en"
     key, value = f"{entry['key']}_{language}", f"{entry['value']}_{other if entry.get('cross') else language}"
     texts = entry[language]
@@ -103,7 +103,7 @@ def _facts(name: str, entry: dict, language: str, limit: int | None) -> Iterator
         tuple(texts["answers"]),
         tuple(dict.fromkeys(row[value] for row in rows)),
     )
-    for row in rows:
+    for row in rows[:limit]:
         yield Fact(relation, row[key], row[value])
 
 
