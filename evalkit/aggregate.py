@@ -19,7 +19,9 @@ def share_right(samples: Sequence[Sample], metric: str, official: Literal["micro
     :param extra: further fields of the score.
     """
     scored = [sample for sample in samples if sample.correct is not None]
-    subjects = {subject: _row(group) for subject, group in _by_subject(samples).items()}
+    subjects = {
+        subject: _row(group, "micro", next(iter(group[0].item.categories), None)) for subject, group in _by_subject(samples).items()
+    }
     score = MethodScore(
         metric=metric,
         value=None,
@@ -53,11 +55,10 @@ def _averages(scored: Sequence[Sample]) -> tuple[float, float]:
     return found["micro"], found["macro"]
 
 
-def _row(group: Sequence[Sample], official: Literal["micro", "macro"] = "micro") -> SubjectScore:
+def _row(group: Sequence[Sample], official: Literal["micro", "macro"], category: str | None = None) -> SubjectScore:
     scored = [sample for sample in group if sample.correct is not None]
     accuracy = _averages(scored)[official == "macro"] if scored else None
-    categories = group[0].item.categories
-    return SubjectScore(n=len(group), unscored=len(group) - len(scored), accuracy=accuracy, category=categories[0] if categories else None)
+    return SubjectScore(n=len(group), unscored=len(group) - len(scored), accuracy=accuracy, category=category)
 
 
 def _by_subject(samples: Sequence[Sample]) -> dict[str, list[Sample]]:

@@ -49,6 +49,8 @@ def notes(result: Result) -> list[str]:
             used = ", ".join(f"{shots}: {count:,}" for shots, count in score.shots_used.items())
             lines.append(f"{task}: not all {score.shots} shots fit the model's context; questions by shots used: {used or 'none'}")
         lines += [f"{task}: {count:,} unscored: {reason}" for reason, count in score.unscored_reasons.items()]
+        if tokens := (score.model_extra or {}).get("letter_tokens"):
+            lines.append(f"{task}: letters are tokens {tokens}; beginning of sequence: {(score.model_extra or {})['bos']}")
         for found in score.methods.values():
             further = {name: value for name, value in (found.model_extra or {}).items() if isinstance(value, int | float)}
             if further:

@@ -88,7 +88,9 @@ def test_some_libraries_are_imported_in_one_place_only() -> None:
 
 
 def test_heavy_libraries_are_imported_inside_functions() -> None:
-    assert not [f"{path}:{line}: {name}" for path, line, name, runs in imports() if runs and top(name) in LAZY]
+    # modules of Hugging Face `evaluate` are loaded by it alone, from their path
+    ours = [one for one in imports() if not one[0].is_relative_to("evalkit/metrics")]
+    assert not [f"{path}:{line}: {name}" for path, line, name, runs in ours if runs and top(name) in LAZY]
 
 
 def test_command_lines_answer_help_without_loading_torch() -> None:

@@ -16,20 +16,21 @@ def measure(task: PairsTask, bench: Bench) -> Measured:
     judge = RewardModel(bench.model, bench.tokenizer)
     sequences = [[_encode(item, reply, bench) for reply in (item.chosen, item.rejected)] for item in task.items]
     fits = [bench.context is None or max(map(len, pair)) <= bench.context for pair in sequences]
-    flat = [ids for pair, fit in zip(sequences, fits, strict=True) if fit for ids in pair]
-    moved = bench.watch(f"{task.name} · pairs", sum(fits))
-    rewards = iter(judge.score_ids(flat))
-    moved(sum(fits))
+    # each different sequence is scored once: a batch may round equal rows differently, and equal replies must tie
+    flat = list(dict.fromkeys(tuple(ids) for pair, fit in zip(sequences, fits, strict=True) if fit for ids in pair))
+    moved = bench.watch(f"{task.name} · pairs", len(flat))
+    rewards = dict(zip(flat, judge.score_ids(flat), strict=True))
+    moved(len(flat))
     bench.tokens_computed += sum(map(len, flat))
 
     samples = []
-    for item, fit in zip(task.items, fits, strict=True):
+    for item, pair, fit in zip(task.items, sequences, fits, strict=True):
         sample = Sample(item, "pairs", gold="chosen", prompt=item.question)
         samples.append(sample)
         if not fit:
             sample.reason = f"a reply is longer than the context of {bench.context} tokens"
             continue
-        chosen, rejected = next(rewards), next(rewards)
+        chosen, rejected = (rewards[tuple(ids)] for ids in pair)
         if math.isnan(chosen) or math.isnan(rejected):
             sample.reason = "the model gave no number (NaN): use --dtype fp32"
             continue

@@ -1,0 +1,1 @@
+"""Hugging Face ``evaluate`` modules, to be loaded by path: ``evaluate.load("evalkit/metrics/choice_accuracy")``."""

@@ -1,0 +1,32 @@
+"""Accuracy of multiple-choice answers: over questions (micro), over subjects (macro), and of each subject."""
+
+import datasets
+import evaluate
+
+from evalkit.statistics import choice_accuracy
+
+_DESCRIPTION = "Share of right answers over all questions, as the mean over subjects, and by subject."
+_INPUTS = """
+Args:
+    predictions: the letters answered.
+    references: the right letters.
+    subjects: each question's subject.
+Returns:
+    micro, macro: shares in 0…1; subjects: subject → share.
+"""
+
+
+class ChoiceAccuracy(evaluate.Metric):
+    """evalkit's own average, for other programs."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        text = datasets.Value("string")
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation="",
+            inputs_description=_INPUTS,
+            features=datasets.Features({"predictions": text, "references": text, "subjects": text}),
+        )
+
+    def _compute(self, predictions, references, subjects):
+        return choice_accuracy(predictions, references, subjects)

@@ -1,0 +1,120 @@
+"""The result of an evaluation: what it says, where it goes, and that it appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from evalkit import results
+from evalkit.planning import Wanted
+from evalkit.run import Evaluated, Settings, evaluate
+from evalkit.types import Sample, TextRow
+from modelkit.errors import UserError
+from modelkit.fingerprint import fingerprint, sha256_of_text
+from modelkit.records import Result
+from modelkit.run import Run
+
+
+@pytest.fixture(scope="module")
+def measured(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
+    out = tmp_path_factory.mktemp("out") / "result"
+    return evaluate(run.checkpoint("rl"), Wanted(["pocket"], shots=1), Settings(log_prompts=True, seed=4, out=out))
+
+
+def lines(out: Path, task: str) -> list[dict]:
+    return [json.loads(line) for line in (out / "samples" / f"{task}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_result_says_all_that_is_needed_to_trust_and_repeat_it(run: Run, measured: Evaluated) -> None:
+    result = Result.read(measured.out / "results.json")
+    assert result.model_dump(mode="json") == measured.result.model_dump(mode="json")
+    assert (result.model.fingerprint, result.model.dtype, result.model.stage) == (fingerprint(run.checkpoint("rl")), "fp32", "rl")
+    assert result.seed == 4
+    assert {"torch", "transformers", "python", "threads", "device"} <= result.environment.keys()
+    choice = result.tasks["pocket.choice"]
+    facts = choice.model_extra or {}
+    assert (choice.shots, choice.data[:7], choice.chat) == (1, "sha256:", False)
+    assert (facts["protocol"], facts["bos"], facts["chance"]) == ("hendrycks", "added by the tokenizer", 0.25)
+    assert set(facts["letter_tokens"]) == set("ABCD")
+    assert sum(choice.shots_used.values()) == 8
+    score = choice.methods["letters"]
+    assert score.official == "micro"
+    assert score.value == score.micro
+    assert score.ci95 is not None
+    assert score.ci95[0] <= score.micro <= score.ci95[1]  # type: ignore[operator]
+    assert score.subjects["首都"].category == "zh"
+    assert score.categories["en"].n == 6
+    assert result.speed.tokens_computed > 0
+    assert {name: list(task.methods) for name, task in result.tasks.items() if name != "pocket.choice"} == {
+        "pocket.answer": ["answer"],
+        "pocket.reward": ["reward"],
+        "pocket.text": ["text"],
+    }
+    assert (result.model_extra or {})["left_out"] == {"pocket.pairs": "it is for reward models"}
+
+
+def test_samples_hold_one_line_for_each_question_and_method(measured: Evaluated) -> None:
+    choice = lines(measured.out, "pocket.choice")
+    assert [(line["method"], line["id"]) for line in choice[:2]] == [("perplexity", "capitals/0"), ("perplexity", "capitals/1")]
+    assert len(choice) == 16
+    for line in choice:
+        assert line["prediction"] == max(line["scores"], key=line["scores"].get)
+        assert line["correct"] == (line["prediction"] == line["gold"])
+        assert line["prompt_sha256"] == sha256_of_text(line["prompt"])
+        assert line["reason"] is None
+    letters = measured.result.tasks["pocket.choice"].methods["letters"]
+    assert letters.micro == sum(line["correct"] for line in choice if line["method"] == "letters") / 8
+    assert all({"reply", "named", "finish"} <= line.keys() for line in lines(measured.out, "pocket.answer"))
+    assert all(len(line["rewards"]) == len(line["replies"]) == 3 for line in lines(measured.out, "pocket.reward"))
+    assert measured.unsettled == 0
+
+
+def test_the_same_command_gives_the_same_result_and_the_same_place(run: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "tiny"
+    shutil.copytree(run.path, copy)
+    one, two = (evaluate(copy / "rl", Wanted(["pocket.answer", "pocket.reward"]), Settings()) for _ in range(2))
+    assert one.out == two.out
+    assert one.out.parent == copy.resolve() / "eval"
+    assert one.result.tasks == two.result.tasks
+    assert [folder.name for folder in (copy / "eval").iterdir()] == [one.result.id]
+    other = evaluate(copy / "rl", Wanted(["pocket.answer", "pocket.reward"]), Settings(seed=1))
+    assert other.out != one.out
+    assert "prompt" not in lines(one.out, "pocket.answer")[0]
+
+
+def test_a_result_is_called_after_model_task_and_settings(tmp_path: Path) -> None:
+    name = results.result_id(tmp_path / "runs" / "rl", ["mmlu", "../x/my suite"], {"a": 1})
+    assert name.startswith("rl-mmlu+my_suite-")
+    assert name != results.result_id(tmp_path / "runs" / "rl", ["mmlu", "../x/my suite"], {"a": 2})
+
+
+def test_a_folder_that_is_no_result_is_not_replaced(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("years of work", encoding="utf-8")
+    with pytest.raises(UserError, match="holds something else than a result"):
+        evaluate(run.checkpoint("sft"), Wanted(["pocket.text"]), Settings(out=tmp_path / "thesis"))
+    assert (tmp_path / "thesis" / "thesis.tex").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named_before_the_model_is_loaded(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("modelkit.checkpoint.load_model", lambda *arguments: pytest.fail("the model was loaded"))
+    with pytest.raises(UserError, match="can't be written"):
+        evaluate(run.checkpoint("sft"), Wanted(["pocket.text"]), Settings(out=tmp_path / "file" / "out"))
+
+
+def test_nothing_is_left_when_writing_fails(measured: Evaluated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "to_json", lambda *arguments: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        results.write(tmp_path / "out", measured.result, {"t": [Sample(TextRow(text="x"), "text")]}, False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_chat_needs_a_template(run: Run) -> None:
+    with pytest.raises(UserError, match="--chat needs a chat template"):
+        evaluate(run.checkpoint("base"), Wanted(["pocket.choice"]), Settings(chat=True))
