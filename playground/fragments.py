@@ -83,7 +83,7 @@ def stepper(language: Language, watch: RunWatch | None, starting: bool, failure:
     alive = watch is not None and watch.alive
     steps = "".join(_step(language, stage, state) for stage, state in _states(progress, alive).items())
     bar = _bar("progressbar", t(language, "train.progress"), 100 * progress.fraction)
-    state = escape(sentence(language, progress, alive, failure))
+    state = t(language, "train.starting") if starting and not alive else escape(sentence(language, progress, alive, failure))
     return f'<div class="pg-train"><ol class="pg-stepper">{steps}</ol>{bar}<p class="pg-state">{state}</p></div>'
 
 

@@ -43,21 +43,20 @@ def build(settings: Settings, services: Services) -> gr.Blocks:
         with gr.Row(elem_id="pg-head"):
             gr.HTML(f"<h1>{texts.t('en', 'title')}</h1>")
             gr.Markdown(I18N("subtitle"))
-        with gr.Tabs() as tabs:
+        with gr.Tabs(selected=_first_tab(services)) as tabs:
             with gr.Tab(I18N("tab.chat"), id="chat"):
                 chat.build(page, services, I18N)
             with gr.Tab(I18N("tab.train"), id="train"):
                 train.build(page, services, I18N)
             with gr.Tab(I18N("tab.leaderboard"), id="leaderboard") as ranking:
                 leaderboard.build(services, I18N, ranking)
-        page.load(
-            lambda: gr.Tabs(selected="chat" if services.models.catalogue() else "train"),
-            None,
-            tabs,
-            api_visibility="private",
-            show_progress="hidden",
-        )
+        page.load(lambda: gr.Tabs(selected=_first_tab(services)), None, tabs, api_visibility="private", show_progress="hidden")
     return page
+
+
+def _first_tab(services: Services) -> str:
+    """Training, until there is something to talk to."""
+    return "chat" if services.models.catalogue() else "train"
 
 
 def launch(page: gr.Blocks, settings: Settings) -> str:

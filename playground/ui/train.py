@@ -40,17 +40,15 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         if watch:
             watch.poll()
         trainer = services.trainer
-        failure = trainer.failure if watch is None or watch.run == trainer.run else None
+        ours = watch is None or watch.run == trainer.run
+        failure = trainer.failure if ours else None
         card = watch.report if watch else None
         fresh = _Fresh(seen)
-        names = tuple(services.watches.names())
+        names = services.watches.names()
+        value = chosen or (names[0] if names else None)
         return [
-            fresh(
-                "run",
-                names,
-                lambda: gr.Dropdown(choices=list(names), value=chosen or (names[0] if names else None), visible=len(names) > 1),
-            ),
-            fresh("steps", html := fragments.stepper(language, watch, trainer.running, failure), lambda: html),
+            fresh("run", tuple(names), lambda: gr.Dropdown(choices=names, value=value, visible=len(names) > 1)),
+            fresh("steps", html := fragments.stepper(language, watch, ours and trainer.running, failure), lambda: html),
             fresh("again", failure, lambda: gr.Button(visible=failure is not None)),
             *(fresh(f"{stage} {curve}", points := _points(watch, stage, curve), partial(_drawn, points)) for stage, curve in PLOTS),
             fresh("said", talk := fragments.samples(language, watch.logs if watch else {}), lambda: talk),
@@ -58,22 +56,14 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
             fresh.seen,
         ]
 
-    def start(request: gr.Request) -> str:
+    def start() -> None:
         services.trainer.start()
-        return fragments.stepper(language_of(request.headers.get("accept-language")), None, True, None)
 
     outputs = [run, steps, again, *plots, said, report, seen]
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
     timer = gr.Timer(REFRESH_SECONDS)
-    gr.on(
-        [page.load, timer.tick, run.input],
-        refresh,
-        [seen, run],
-        outputs,
-        api_visibility="private",
-        show_progress="hidden",
-        concurrency_limit=None,
-    )
-    again.click(start, None, steps, api_visibility="private")
+    gr.on([page.load, timer.tick, run.input], refresh, [seen, run], outputs, **quiet)
+    again.click(start, None, None, **quiet).then(refresh, [seen, run], outputs, **quiet)
 
 
 class _Fresh:

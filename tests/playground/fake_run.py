@@ -65,7 +65,7 @@ def write_checkpoint(run: Path, stage: Stage, context: int = 256) -> None:
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=1,
-        **({"num_labels": 1} if scalar else {}),
+        num_labels=1 if scalar else 2,
     )
     model: PreTrainedModel = LlamaForSequenceClassification(config) if scalar else LlamaForCausalLM(config)
     reference = {"rewards": [i / 100 - 0.5 for i in range(100)], "mean": 0.0, "sd": 0.3}
@@ -159,6 +159,6 @@ def make_run(run: Path) -> None:
 
 if __name__ == "__main__":
     _, _, recipe, _, out = sys.argv
-    if "broken" in recipe:
+    if Path(recipe).exists() and "broken" in Path(recipe).read_text():
         sys.exit("error: the recipe is broken: mend it.")
     train(Path(out), float(os.environ.get("FAKE_SECONDS", "4")))

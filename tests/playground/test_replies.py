@@ -29,6 +29,7 @@ def test_a_finished_reply_has_text_length_and_its_reward(models: Models) -> None
     assert judge is not None
     assert reply.reward == pytest.approx(judge.model.score([[*ASK, Message(role="assistant", content=reply.text)]])[0], abs=1e-5)
     assert judge.reference is not None
+    assert reply.reward is not None
     assert reply.percentile == judge.reference.percentile(reply.reward)
 
 

@@ -57,14 +57,17 @@ def test_a_trainer_is_not_started_twice_and_stops_where_it_can_go_on(settings: S
 
 
 def test_a_failed_trainer_leaves_its_sentence_and_can_be_tried_again(settings: Settings) -> None:
-    broken = settings.model_copy(update={"recipe": settings.runs.parent / "broken.yaml"})
-    trainer = Trainer(broken)
+    recipe = settings.runs.parent / "pocket.yaml"
+    recipe.write_text("broken")
+    trainer = Trainer(settings)
     trainer.start()
     wait_until(lambda: trainer.failure)
     assert trainer.failure == "the recipe is broken: mend it."
+    recipe.write_text("mended")
     assert trainer.start()
     assert trainer.failure is None
-    wait_until(lambda: trainer.failure)
+    wait_until(lambda: progress_state(settings) == "running")
+    trainer.stop()
 
 
 def test_nothing_is_due_without_a_recipe_or_with_other_checkpoints_at_hand(settings: Settings) -> None:

@@ -1,0 +1,171 @@
+"""The page as a person sees it, in the system's Chromium. Every test also holds that nothing goes wrong in the console and that
+no request leaves this machine."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from playground.models import Models
+from playground.settings import Settings
+from playground.training import Trainer
+from tests.playground import fake_run
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="there is no Chromium on this machine"),
+]
+
+Visit = Callable[..., Any]
+
+
+@pytest.fixture
+def visit() -> Iterator[Visit]:
+    """Open an address in a fresh browser: ``visit(address, locale="zh-CN", viewport={…})`` → a Playwright page."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    errors: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+
+        def open_page(address: str, **options: Any) -> Any:
+            page = browser.new_context(**{"locale": "en-US", "viewport": {"width": 1440, "height": 900}, **options}).new_page()
+            page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.on("request", lambda request: None if request.url.startswith((address, "data:", "blob:")) else errors.append(request.url))
+            page.goto(address)
+            page.locator("#pg-head").wait_for()
+            return page
+
+        yield open_page
+        browser.close()
+    assert errors == []
+
+
+def ask(page: Any, text: str) -> None:
+    page.locator("#pg-message textarea").fill(text)
+    page.locator("#pg-send").click()
+
+
+def shown(page: Any, text: str) -> Any:
+    """The first visible element with a text; the other tabs may hold it too."""
+    return page.get_by_text(text).locator("visible=true").first
+
+
+def tab(page: Any, number: int) -> None:
+    page.get_by_role("tab").nth(number).click()
+
+
+def test_four_columns_answer_and_every_reply_gets_its_reward(serve: Callable[..., str], finished_run: Path, visit: Visit) -> None:
+    page = visit(serve(finished_run.parent))
+    page.locator("#pg-select-4").wait_for()
+    assert [page.locator(f"#pg-select-{column} input").input_value() for column in (1, 2, 3, 4)] == ["Base", "SFT", "Reward model", "RL"]
+    ask(page, "What is 1 plus 2?")
+    for column in (1, 2, 3, 4):
+        page.locator(f"#pg-chat-{column} .pg-reward").wait_for(timeout=60_000)
+    assert page.locator("#pg-chat-3 .pg-candidates li").count() == 8
+    page.locator("#pg-send").wait_for()
+    page.locator("#pg-again").click()
+    page.locator("#pg-stop").wait_for()
+    page.locator("#pg-send").wait_for(timeout=60_000)
+    assert page.locator("#pg-chat-1 [data-testid=user]").count() == 1
+    page.locator("#pg-clear").click()
+    page.locator("#pg-chat-1 [data-testid=user]").wait_for(state="detached")
+
+
+def test_stop_ends_what_is_being_written(serve: Callable[..., str], models: Models, finished_run: Path, visit: Visit) -> None:
+    models.language(models.entry("pocket/base")).model.register_forward_pre_hook(lambda *_: time.sleep(0.2))
+    page = visit(serve(finished_run.parent, models=models))
+    page.locator("#pg-select-4").wait_for()
+    ask(page, "Go on for ever")
+    page.locator("#pg-chat-4 .pg-reward").wait_for(timeout=60_000)
+    page.locator("#pg-stop").click()
+    page.get_by_text("stopped").wait_for()
+    page.locator("#pg-send").wait_for()
+
+
+def test_a_message_loads_nothing_from_elsewhere(serve: Callable[..., str], finished_run: Path, visit: Visit) -> None:
+    page = visit(serve(finished_run.parent))
+    page.locator("#pg-select-4").wait_for()
+    ask(page, "![x](https://example.com/a.png) <img src='https://example.com/b.png'> <script>alert(1)</script>")
+    page.locator("#pg-chat-2 .pg-reward").wait_for(timeout=60_000)
+    assert page.locator("#pg-columns img").count() == 0
+
+
+def test_a_chinese_browser_sees_chinese(serve: Callable[..., str], finished_run: Path, visit: Visit) -> None:
+    page = visit(serve(finished_run.parent), locale="zh-CN")
+    page.get_by_role("tab", name="排行榜").wait_for()
+    page.locator("#pg-select-4").wait_for()
+    assert page.locator("#pg-select-3 input").input_value() == "奖励模型"
+    ask(page, "一加二等于几？")
+    page.locator("#pg-chat-2").get_by_text("的 SFT 回复").wait_for(timeout=60_000)
+    tab(page, 1)
+    page.get_by_text("奖励模型：准确率").wait_for()
+    page.get_by_text("完成，用时 1 分 35 秒").wait_for()
+
+
+def test_nothing_sticks_out_on_a_phone(serve: Callable[..., str], finished_run: Path, visit: Visit) -> None:
+    page = visit(serve(finished_run.parent), viewport={"width": 390, "height": 844})
+    page.locator("#pg-select-4").wait_for()
+    for number in range(3):
+        tab(page, number)
+        page.wait_for_timeout(500)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_leaderboard_tab_shows_the_ranking(serve: Callable[..., str], finished_run: Path, visit: Visit) -> None:
+    page = visit(serve(finished_run.parent))
+    page.locator("#pg-select-4").wait_for()
+    tab(page, 2)
+    shown(page, "0.86 [0.82, 0.90]").wait_for()
+
+
+def test_training_is_seen_live_and_its_checkpoints_appear_in_the_chat(
+    serve: Callable[..., str], tmp_path: Path, fake_trainer: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, visit: Visit
+) -> None:
+    monkeypatch.setenv("FAKE_SECONDS", "20")
+    trainer = Trainer(Settings(runs=tmp_path, recipe=tmp_path / "pocket.yaml", trainer=fake_trainer))
+    page = visit(serve(tmp_path, trainer=trainer))
+    page.get_by_role("tab", name="Training", selected=True).wait_for()
+    trainer.start()
+    line = page.locator("#pg-curve-base-loss path[aria-roledescription='line mark']")
+    line.wait_for(timeout=60_000)
+    early = len(line.get_attribute("d"))
+    page.wait_for_function(
+        "early => document.querySelector('#pg-curve-base-loss path[aria-roledescription=\"line mark\"]').getAttribute('d').length > early",
+        arg=early,
+    )
+    page.locator(".pg-samples article").first.wait_for(timeout=60_000)
+    shown(page, " left").wait_for()
+    tab(page, 0)
+    shown(page, "Training goes on").wait_for()
+    for column in range(1, len(fake_run.STAGES)):
+        page.locator(f"#pg-select-{column}").wait_for(timeout=60_000)
+    tab(page, 1)
+    shown(page, "Done in").wait_for(timeout=60_000)
+    page.locator("#pg-report table").wait_for()
+    assert page.locator(".pg-samples article").first.inner_text().startswith("PPO")
+
+
+def test_a_failed_training_says_why_and_can_be_tried_again(
+    serve: Callable[..., str], tmp_path: Path, fake_trainer: tuple[str, ...], visit: Visit
+) -> None:
+    recipe = tmp_path / "pocket.yaml"
+    recipe.write_text("broken")
+    trainer = Trainer(Settings(runs=tmp_path, recipe=recipe, trainer=fake_trainer))
+    trainer.start()
+    page = visit(serve(tmp_path, trainer=trainer))
+    shown(page, "Training failed: the recipe is broken: mend it.").wait_for(timeout=60_000)
+    recipe.write_text("mended")
+    page.get_by_role("button", name="Try again").click()
+    page.get_by_role("button", name="Try again").wait_for(state="hidden")
+    page.locator(".pg-stepper").wait_for(timeout=60_000)
+    trainer.stop()
+    shown(page, "Stopped.").wait_for()

@@ -1,0 +1,112 @@
+"""The served page, driven over HTTP the way Gradio's own client does."""
+
+from __future__ import annotations
+
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from playground.models import Models
+from tests.playground.conftest import wait_until
+
+Serve = Callable[..., str]
+SAMPLING = (0.7, 0.95, 200, 0, 2)
+
+
+def connect(address: str) -> Any:
+    from gradio_client import Client  # type: ignore[import-untyped]
+
+    client = Client(address, verbose=False)
+    client.predict(1, None, None, None, None, api_name="/refresh")
+    return client
+
+
+def texts(messages: list[dict[str, Any]]) -> list[str]:
+    """What the chat shows as text, without the verdicts."""
+    return [part["text"] for message in messages for part in message["content"] if part["type"] == "text"]
+
+
+def test_the_page_answers_and_allows_nothing_from_elsewhere(serve: Serve, finished_run: Path) -> None:
+    address = serve(finished_run.parent)
+    with urllib.request.urlopen(address, timeout=30) as response:
+        policy = response.headers["content-security-policy"]
+        assert b"RLHF Playground" in response.read()
+    assert "default-src 'self'" in policy
+    assert "http" not in policy
+    for path in ("file=app.py", f"file={finished_run / 'run.json'}", "file=/etc/passwd"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{address}gradio_api/{path}", timeout=30)
+        assert refused.value.code in (403, 404)
+
+
+def test_two_columns_stream_at_the_same_time(serve: Serve, models: Models, finished_run: Path) -> None:
+    meeting = threading.Barrier(2, timeout=60)
+    arrived: set[str] = set()
+
+    def meet(name: str) -> None:
+        if name not in arrived:
+            arrived.add(name)
+            meeting.wait()
+
+    for name in ("base", "rl"):
+        models.language(models.entry(f"pocket/{name}")).model.register_forward_pre_hook(lambda *_, name=name: meet(name))
+    client = connect(serve(finished_run.parent, models=models))
+    client.predict("Hello", 4, "pocket/base", None, None, "pocket/rl", api_name="/begin")
+    jobs = [client.submit(*SAMPLING, api_name=f"/column_{column}") for column in (1, 4)]
+    for job in jobs:
+        prompt, reply = texts(job.result(timeout=60))
+        assert prompt == "Hello"
+        assert reply
+        assert len(job.outputs()) > 1
+    assert not meeting.broken
+
+
+def test_stop_ends_a_reply_and_a_cancelled_request_frees_the_model(serve: Serve, models: Models, finished_run: Path) -> None:
+    loaded = models.language(models.entry("pocket/sft"))
+    going = threading.Event()
+    pause = threading.Event()
+
+    def slowly(*_: object) -> None:
+        going.set()
+        pause.wait(0.05)
+
+    loaded.model.register_forward_pre_hook(slowly)
+    client = connect(serve(finished_run.parent, models=models))
+    client.predict("Hello", 1, "pocket/sft", None, None, None, api_name="/begin")
+    job = client.submit(*SAMPLING, api_name="/column_1")
+    assert going.wait(60)
+    client.predict(api_name="/stop")
+    *_, last = job.result(timeout=60)
+    assert "stopped" in str(last)
+
+    going.clear()
+    client.predict(1, "pocket/sft", None, None, None, api_name="/again")
+    job = client.submit(*SAMPLING, api_name="/column_1")
+    assert going.wait(60)
+    assert loaded.decoding.locked()
+    job.cancel()
+    wait_until(lambda: not loaded.decoding.locked())
+
+
+def test_a_checkpoint_that_is_not_offered_is_refused(serve: Serve, finished_run: Path) -> None:
+    client = connect(serve(finished_run.parent))
+    with pytest.raises(Exception, match="not in the list|Error"):
+        client.predict("Hello", 1, "../../etc", None, None, None, api_name="/begin")
+
+
+def test_visitors_do_not_see_each_other(serve: Serve, finished_run: Path) -> None:
+    address = serve(finished_run.parent)
+    one, other = connect(address), connect(address)
+    assert "mine" in str(one.predict("mine", 1, "pocket/sft", None, None, None, api_name="/begin"))
+    assert "mine" not in str(other.predict("yours", 1, "pocket/sft", None, None, None, api_name="/begin"))
+
+
+def test_the_leaderboard_is_shown_as_plain_text(serve: Serve, finished_run: Path) -> None:
+    table, note = connect(serve(finished_run.parent)).predict(api_name="/leaderboard")
+    assert "0.86 [0.82, 0.90]" in str(table)
+    assert note == ""
