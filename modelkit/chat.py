@@ -124,7 +124,9 @@ def verify_template(tokenizer: PreTrainedTokenizerBase) -> None:
         if chat.ids[: len(prompt)] != prompt or any(chat.assistant[len(prompt) - 1 : len(prompt)]) or not chat.assistant[len(prompt)]:
             raise UserError("the chat template gives a prompt other tokens in training than in generation: use another template.")
     if tokenizer.eos_token_id is not None and chat.ids[-1] != tokenizer.eos_token_id:
-        raise UserError("the chat template does not end the assistant's turn with the end-of-sequence token, so a model could not learn to stop.")
+        raise UserError(
+            "the chat template does not end the assistant's turn with the end-of-sequence token, so a model could not learn to stop."
+        )
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, model=None) -> list[int]:
@@ -138,7 +140,8 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, model=None) -> list[int]:
 def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], open_turn: bool) -> str:
     if tokenizer.chat_template is None:
         raise UserError("this tokenizer has no chat template: it is a base model's; train it on conversations first.")
-    return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=open_turn)
+    plain = [{"role": message["role"], "content": message["content"]} for message in messages]
+    return str(tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=open_turn))
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

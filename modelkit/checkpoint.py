@@ -112,7 +112,7 @@ def load_model(
     if is_reward_model(checkpoint) != (kind == "reward"):
         wanted, found = ("a reward model", "a language model") if kind == "reward" else ("a language model", "a reward model")
         raise UserError(f"{checkpoint} is {found} ({'/'.join(config.get('architectures') or ['?'])}), but {wanted} is needed here.")
-    loader = AutoModelForSequenceClassification if kind == "reward" else AutoModelForCausalLM
+    loader: Any = AutoModelForSequenceClassification if kind == "reward" else AutoModelForCausalLM
     logging.disable_progress_bar()
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -126,7 +126,9 @@ def load_model(
         logging.set_verbosity(verbosity)
     missing = [str(name) for name in report["missing_keys"]] + [str(entry[0]) for entry in report["mismatched_keys"]]
     if missing:
-        raise UserError(f"{checkpoint} lacks {len(missing)} weights its config.json asks for (the first: {missing[0]}): the files don't belong together.")
+        raise UserError(
+            f"{checkpoint} lacks {len(missing)} weights its config.json asks for (the first: {missing[0]}): they don't belong together."
+        )
     return model.to(device or torch.device("cpu")).eval()
 
 
@@ -135,7 +137,9 @@ def is_reward_model(checkpoint: Path) -> bool:
     return any(name.endswith("ForSequenceClassification") for name in _config(checkpoint).get("architectures") or [])
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, checkpoint: Path, stage: StageInfo, extra: dict[str, Any] | None = None) -> None:
+def save(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, checkpoint: Path, stage: StageInfo, extra: dict[str, Any] | None = None
+) -> None:
     """Write a checkpoint atomically: weights as safetensors, config, tokenizer, chat template, ``stage.json``.
 
     *extra* maps further file names to JSON values, which appear together with the rest.

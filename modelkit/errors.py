@@ -33,4 +33,8 @@ def one_sentence(exit_with: Callable[[int], None] = sys.exit) -> Iterator[None]:
         exit_with(130)
 
 
-_DISK_ERRORS = {28: "the disk is full: free some space and run the command again", 30: "the folder is read-only", 122: "the disk quota is used up"}
+_DISK_ERRORS = {
+    28: "the disk is full: free some space and run the command again",
+    30: "the folder is read-only",
+    122: "the disk quota is used up",
+}

@@ -27,7 +27,7 @@ def token_values(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     This is what a value model gives; a reward is the value at a conversation's last token.
     """
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    return model.score(hidden)[..., 0].float()
+    return _head(model)(hidden)[..., 0].float()
 
 
 def last_token_values(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -38,7 +38,11 @@ def last_token_values(model: PreTrainedModel, sequences: Sequence[Sequence[int]]
     ids = right_pad(sequences, model.device)
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     last = torch.tensor([len(sequence) - 1 for sequence in sequences], device=hidden.device)
-    return model.score(hidden[torch.arange(len(sequences), device=hidden.device), last])[:, 0].float()
+    return _head(model)(hidden[torch.arange(len(sequences), device=hidden.device), last])[:, 0].float()
+
+
+def _head(model: PreTrainedModel) -> torch.nn.Linear:
+    return model.score  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)

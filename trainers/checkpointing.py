@@ -55,5 +55,7 @@ def resume(stage: StageLoop, folder: Path) -> tuple[int, dict[str, Any]] | None:
 
 def _own_state(module: Any) -> dict[str, Any]:
     """A module's state without tensors that are another one's alias (tied embeddings)."""
-    seen: set[int] = set()
-    return {key: value for key, value in module.state_dict().items() if not (value.data_ptr() in seen or seen.add(value.data_ptr()))}
+    own: dict[int, tuple[str, Any]] = {}
+    for key, value in module.state_dict().items():
+        own.setdefault(value.data_ptr(), (key, value))
+    return dict(own.values())

@@ -10,7 +10,12 @@ import typer
 from modelkit.device import prepare_process, set_threads
 from modelkit.errors import one_sentence
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Train chat models through RLHF: SFT, reward model, PPO with PTX.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Train chat models through RLHF: SFT, reward model, PPO with PTX.",
+)
 
 
 @app.callback()
@@ -26,7 +31,9 @@ def run(
     data: Annotated[Path | None, typer.Option(help="The folder the recipe's data files lie in.")] = None,
     seed: Annotated[int | None, typer.Option(help="Overrides the recipe's seed.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; results depend on their number.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe, e.g. ppo.steps=40.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe, e.g. ppo.steps=40.")
+    ] = None,
 ) -> None:
     """Run all stages of a recipe and end with a report card."""
     with one_sentence():

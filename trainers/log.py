@@ -110,7 +110,7 @@ class Progress:
 def _short(value: Any) -> Any:
     """Floats to six significant digits: a log is for reading."""
     if isinstance(value, float):
-        return float(f"{value:.6g}")
+        return float(f"{value:.6g}") if abs(value) < 1e6 else round(value, 2)
     if isinstance(value, dict):
         return {key: _short(entry) for key, entry in value.items()}
     if isinstance(value, list):

@@ -33,9 +33,12 @@ class StageLoop(Protocol):
     """A stage as the loop sees it. Its randomness may depend only on the seed and the step's number."""
 
     name: str
-    settings: Optimisation
     modules: dict[str, nn.Module]
     optimisers: dict[str, Optimiser]
+
+    @property
+    def settings(self) -> Optimisation:
+        """Steps, schedule, and how often to save and sample."""
 
     def begin(self, step: int) -> None:
         """Get ready to take *step* next (0, or where a stopped run goes on)."""
@@ -91,7 +94,15 @@ def train(stage: StageLoop, seed: int, log: Path, state: Path, progress: Progres
             recent = [*recent[-19:], (counters["seconds"], counters["tokens"])]
             speed = (recent[-1][1] - recent[0][1]) / max(1e-9, recent[-1][0] - recent[0][0]) if len(recent) > 1 else 0.0
             done = step + 1
-            writer.event("step", step=done, steps=settings.steps, seconds=round(counters["seconds"], 2), tokens=counters["tokens"], tokens_per_s=round(speed), **result.numbers)
+            writer.event(
+                "step",
+                step=done,
+                steps=settings.steps,
+                seconds=round(counters["seconds"], 2),
+                tokens=counters["tokens"],
+                tokens_per_s=round(speed),
+                **result.numbers,
+            )
             if done % settings.sample_every == 0 or done == settings.steps:
                 writer.event("sample", step=done, samples=stage.samples())
             if asked.is_set() or (done % settings.save_every == 0 and done < settings.steps):

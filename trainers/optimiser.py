@@ -27,7 +27,9 @@ class Optimiser:
             {"params": [p for p in self.parameters if p.dim() >= 2], "weight_decay": settings.weight_decay},
             {"params": [p for p in self.parameters if p.dim() < 2], "weight_decay": 0.0},
         ]
-        self._adamw = torch.optim.AdamW([group for group in groups if group["params"]], lr=self._peak, betas=settings.betas, eps=settings.eps, fused=True)
+        self._adamw = torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=self._peak, betas=settings.betas, eps=settings.eps, fused=True
+        )
         self.updates = 0
         self.skipped = 0
 

@@ -97,9 +97,15 @@ def run(recipe: Recipe, settings: Settings, watcher: Watcher = lambda progress: 
 class _Pipeline:
     def __init__(self, recipe: Recipe, settings: Settings, watcher: Watcher) -> None:
         self.recipe, self.settings = recipe, settings
-        self.digest = sha256_of_text(json.dumps([recipe.model_dump(), settings.seed, str(settings.base or ""), str(settings.data or "")], sort_keys=True))
+        self.digest = sha256_of_text(
+            json.dumps([recipe.model_dump(), settings.seed, str(settings.base or ""), str(settings.data or "")], sort_keys=True)
+        )
         self.home = self._open()
-        stages = [name for name in _SHARES if (name != "tokenizer" or recipe.base) and (name != "base" or recipe.base) and (name != "data" or recipe.world)]
+        stages = [
+            name
+            for name in _SHARES
+            if (name != "tokenizer" or recipe.base) and (name != "base" or recipe.base) and (name != "data" or recipe.world)
+        ]
         self.progress = Progress(settings.out, stages, {name: _SHARES[name] for name in stages}, watcher)
         self.entries: dict[str, dict[str, Any]] = self._earlier_entries()
 
@@ -115,7 +121,7 @@ class _Pipeline:
             recipe=self.digest,
             languages=self.recipe.languages,
             seed=self.settings.seed,
-            stages=[Stage(name=name, kind=_KINDS[name], title=_TITLES[name]) for name in names],  # type: ignore[arg-type]
+            stages=[Stage(name=name, kind=_KINDS[name], title=_TITLES[name]) for name in names],
         )
         return Run.create(self.settings.out, info)
 
@@ -144,7 +150,7 @@ class _Pipeline:
         from transformers import AutoTokenizer
 
         if self.recipe.base:
-            tokenizer = AutoTokenizer.from_pretrained(self.settings.out / "tokenizer")
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self.settings.out / "tokenizer")
         else:
             assert self.settings.base is not None
             tokenizer = checkpoint.load_tokenizer(self.settings.base)
@@ -176,7 +182,9 @@ class _Pipeline:
         name = stage.name
         return train(stage, self.settings.seed, self.home.log(name), self.home.state(name), self.progress)
 
-    def _save(self, name: str, model: PreTrainedModel, parent: str | None, finished: Finished, counts: Counts, extra: dict[str, Any] | None = None) -> None:
+    def _save(
+        self, name: str, model: PreTrainedModel, parent: str | None, finished: Finished, counts: Counts, extra: dict[str, Any] | None = None
+    ) -> None:
         info = StageInfo(
             stage=name,
             parent=parent,
@@ -212,7 +220,6 @@ class _Pipeline:
         if folder.is_dir():
             return
         from trainers import tokenizer
-        from trainers.pocket import corpus
 
         self.progress.enter("tokenizer")
         began = time.perf_counter()
@@ -299,7 +306,9 @@ class _Pipeline:
         critic, reward = (checkpoint.load_model(self.home.checkpoint("rm"), "reward") for _ in range(2))
         scale = RewardReference.read(self.home.checkpoint("rm"))
         if scale is None:
-            raise UserError(f"{self.home.checkpoint('rm')} has no reward_reference.json: delete that directory, and the run makes it again.")
+            raise UserError(
+                f"{self.home.checkpoint('rm')} has no reward_reference.json: delete that directory, and the run makes it again."
+            )
         context = self._context(actor)
         prompts = dataset.prompts(self._rows(settings.data, "prompts", counts), self.tokenizer, context - settings.max_tokens, counts)
         ptx: list[Example] = []
@@ -342,7 +351,9 @@ class _Pipeline:
         file = self.home.benchmark() / "prompts.jsonl"
         mixture = [Mixture(path=str(file.resolve()))] if file.exists() else self.recipe.ppo.data
         rows = self._rows(mixture, "prompts", Counts())
-        limit = self.recipe.model.context if self.recipe.base else int(checkpoint.check(self._parent()[0]).get("max_position_embeddings", 512))
+        limit = (
+            self.recipe.model.context if self.recipe.base else int(checkpoint.check(self._parent()[0]).get("max_position_embeddings", 512))
+        )
         found = dataset.prompts(rows, self.tokenizer, limit - self.recipe.ppo.max_tokens, Counts())
         _, chosen = hold_out(found, min(1.0, count / len(found)), self.settings.seed, "reward reference")
         return chosen or found
@@ -355,7 +366,14 @@ class _Pipeline:
         return [*other[:3], *chinese[:3]]
 
     def _note(self, name: str, steps: int, tokens: int, seconds: float, metrics: dict[str, float], data: dict[str, int] | None) -> None:
-        self.entries[name] = {"name": name, "steps": steps, "tokens": tokens, "seconds": round(seconds, 2), "metrics": metrics, "data": data}
+        self.entries[name] = {
+            "name": name,
+            "steps": steps,
+            "tokens": tokens,
+            "seconds": round(seconds, 2),
+            "metrics": metrics,
+            "data": data,
+        }
         atomic.write_json(self.home.state("done") / "stages.json", list(self.entries.values()))
 
     def _earlier_entries(self) -> dict[str, dict[str, Any]]:
@@ -372,7 +390,11 @@ class _Pipeline:
         began = time.perf_counter()
         command = [sys.executable, "-m", "evalkit", "run", "-m", str(self.home.checkpoint(name)), "-t", ",".join(self.recipe.evaluate)]
         command += ["--seed", str(self.settings.seed), "--out", str(self.home.evaluations() / f"{name}-card")]
-        environment = {**os.environ, "PLAYGROUND_THREADS": str(self.settings.threads), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        environment = {
+            **os.environ,
+            "PLAYGROUND_THREADS": str(self.settings.threads),
+            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+        }
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             said = (done.stderr.strip() or done.stdout.strip()).splitlines()

@@ -17,7 +17,9 @@ Metrics = dict[str, dict[str, float]]
 """metric → stage → value"""
 
 
-def build(run: Path, recipe: Recipe, stages: list[dict[str, Any]], results: dict[str, list[Path]], seed: int, threads: int) -> dict[str, Any]:
+def build(
+    run: Path, recipe: Recipe, stages: list[dict[str, Any]], results: dict[str, list[Path]], seed: int, threads: int
+) -> dict[str, Any]:
     """Collect the card and write ``report.json`` and ``report.md`` into the run.
 
     :param stages: one entry per stage with name, steps, tokens, seconds, metrics and data counts.
@@ -76,14 +78,26 @@ def to_markdown(card: dict[str, Any]) -> str:
     lines += ["", "## Work", "", "| stage | steps | tokens | seconds | tokens/s |", "|---|---|---|---|---|"]
     for stage in card["stages"]:
         speed = f"{stage['tokens'] / stage['seconds']:,.0f}" if stage["tokens"] and stage["seconds"] else ""
-        lines.append(f"| {stage['name']} | {stage['steps'] or ''} | {stage['tokens'] or '':,} | {stage['seconds']:.1f} | {speed} |".replace("| , |", "| |"))
+        lines.append(
+            f"| {stage['name']} | {stage['steps'] or ''} | {stage['tokens'] or '':,} | {stage['seconds']:.1f} | {speed} |".replace(
+                "| , |", "| |"
+            )
+        )
     with_data = [stage for stage in card["stages"] if stage.get("data")]
     if with_data:
         lines += ["", "## Data", "", "| stage | rows | used | bad | dropped | truncated |", "|---|---|---|---|---|---|"]
         for stage in with_data:
             data = stage["data"]
-            lines.append(f"| {stage['name']} | " + " | ".join(f"{data[key]:,}" for key in ("rows", "used", "bad", "dropped", "truncated")) + " |")
-    lines += ["", "## Made with", "", ", ".join(f"{key} {value}" for key, value in card["environment"].items() if value is not None) + ".", ""]
+            lines.append(
+                f"| {stage['name']} | " + " | ".join(f"{data[key]:,}" for key in ("rows", "used", "bad", "dropped", "truncated")) + " |"
+            )
+    lines += [
+        "",
+        "## Made with",
+        "",
+        ", ".join(f"{key} {value}" for key, value in card["environment"].items() if value is not None) + ".",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -103,7 +117,11 @@ def _flatten(result: Result) -> list[tuple[str, float]]:
 
 
 def _extras(found: MethodScore) -> list[tuple[str, float]]:
-    return [(name, float(value)) for name, value in (found.model_extra or {}).items() if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    return [
+        (name, float(value))
+        for name, value in (found.model_extra or {}).items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    ]
 
 
 def _judge(bar: Bar, metrics: Metrics) -> dict[str, Any]:
@@ -112,7 +130,11 @@ def _judge(bar: Bar, metrics: Metrics) -> dict[str, Any]:
     if value is not None and bar.minus is not None:
         value = value - row[bar.minus] if bar.minus in row else None
     met = value is not None and (bar.at_least is None or value >= bar.at_least) and (bar.at_most is None or value <= bar.at_most)
-    limit = " and ".join(text for text in (f"≥ {bar.at_least}" if bar.at_least is not None else "", f"≤ {bar.at_most}" if bar.at_most is not None else "") if text)
+    limit = " and ".join(
+        text
+        for text in (f"≥ {bar.at_least}" if bar.at_least is not None else "", f"≤ {bar.at_most}" if bar.at_most is not None else "")
+        if text
+    )
     return {"name": bar.name, "stage": bar.stage, "metric": bar.metric, "value": value, "bar": limit, "met": met}
 
 

@@ -50,7 +50,9 @@ class RewardModelling:
             margin += float((better - worse).detach().sum())
         numbers = self.optimisers["model"].step(divide_by=len(chosen))
         count = len(chosen)
-        return StepResult(sum(self._lengths[i] for i in chosen), {"loss": total / count, "accuracy": right / count, "margin": margin / count, **numbers})
+        return StepResult(
+            sum(self._lengths[i] for i in chosen), {"loss": total / count, "accuracy": right / count, "margin": margin / count, **numbers}
+        )
 
     def samples(self) -> list[dict[str, Any]]:
         return []

@@ -84,7 +84,9 @@ def example_loss_sum(model: PreTrainedModel, examples: Sequence[Example]) -> tor
     return cross_entropy_sum(logits_at(model, ids, rows, columns - 1), ids[rows, columns])
 
 
-def sample_replies(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, probes: Sequence[Prompt], max_tokens: int = 40) -> list[tuple[Prompt, str]]:
+def sample_replies(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, probes: Sequence[Prompt], max_tokens: int = 40
+) -> list[tuple[Prompt, str]]:
     """The model's greedy reply to each probe."""
     if not probes:
         return []

@@ -35,7 +35,9 @@ class Terminal:
             disable=not self._errors.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
-        resolved = yaml.safe_dump(recipe.model_dump(exclude={"bars"}, exclude_none=True), sort_keys=False, allow_unicode=True, default_flow_style=None, width=140)
+        resolved = yaml.safe_dump(
+            recipe.model_dump(exclude={"bars"}, exclude_none=True), sort_keys=False, allow_unicode=True, default_flow_style=None, width=140
+        )
         self._console.print(resolved.rstrip(), highlight=False, markup=False)
         self._console.print(f"out {settings.out} · seed {settings.seed} · {settings.threads} threads", highlight=False)
 

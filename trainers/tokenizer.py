@@ -54,7 +54,9 @@ def train(texts: Iterable[str], vocab_size: int, context: int) -> tuple[PreTrain
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise UserError(f"a tokenizer of {vocab_size} tokens can't be trained on this text ({str(error).strip().splitlines()[-1]}): change vocab_size.") from None
+        raise UserError(
+            f"a tokenizer of {vocab_size} tokens can't be trained on this text ({str(error).strip().splitlines()[-1]}): change vocab_size."
+        ) from None
     model = file.getvalue()
     return from_sentencepiece(model, context), model
 
@@ -72,7 +74,9 @@ def from_sentencepiece(model: bytes, context: int) -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in (*SPECIAL.values(), *ROLES.values())])
     bos = SPECIAL["bos"]
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, processor.bos_id())])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, processor.bos_id())]
+    )
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         model_max_length=context,

@@ -98,7 +98,9 @@ def stream(
     lengths = [len(prompt) for prompt in prompts]
     for i, length in enumerate(lengths):
         if length == 0 or (limit and length >= limit):
-            raise UserError(f"prompt {i} has {length} tokens, but it must have at least 1 and leave room in the model's context of {limit}.")
+            raise UserError(
+                f"prompt {i} has {length} tokens, but it must have at least 1 and leave room in the model's context of {limit}."
+            )
     width = max(lengths)
     ids = torch.zeros(len(prompts), width, dtype=torch.long)
     mask = torch.zeros(len(prompts), width, dtype=torch.long)
@@ -124,7 +126,9 @@ def stream(
         cache.batch_select_indices(repeat)
         logits, mask = logits[repeat], mask[repeat]
     budget = [min(sampling[p].max_tokens, limit - lengths[p]) if limit else sampling[p].max_tokens for p, _ in rows]
-    noise = torch.stack([torch.nn.functional.pad(uniforms(sampling[p].seed + s, budget[r]), (0, max(budget) - budget[r])) for r, (p, s) in enumerate(rows)])
+    noise = torch.stack(
+        [torch.nn.functional.pad(uniforms(sampling[p].seed + s, budget[r]), (0, max(budget) - budget[r])) for r, (p, s) in enumerate(rows)]
+    )
     positions = torch.tensor([lengths[p] for p, _ in rows], device=device)
     stops = set(stop)
 
@@ -134,11 +138,11 @@ def stream(
         tokens, logprobs = _choose_rows(logits, noise[:, step], [sampling[p] for p, _ in rows])
         keep: list[int] = []
         chosen, chances = tokens.tolist(), logprobs.tolist()
-        for row, (prompt, sample) in enumerate(rows):
+        for row, (prompt_index, sample) in enumerate(rows):
             finish: Finish | None = "stop" if chosen[row] in stops else "length" if step + 1 == budget[row] else None
             if finish is None:
                 keep.append(row)
-            yield Token(prompt, sample, chosen[row], chances[row], finish)
+            yield Token(prompt_index, sample, chosen[row], chances[row], finish)
         if not keep:
             return
         if len(keep) < len(rows):

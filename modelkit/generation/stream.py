@@ -27,4 +27,4 @@ class TextStream:
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     """The text of a finished reply, without special tokens and surrounding blanks."""
-    return tokenizer.decode(ids, skip_special_tokens=True).strip()
+    return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()

@@ -34,7 +34,7 @@ def next_token_logprobs(
     """
     if not prompts:
         return torch.empty(0, 0)
-    wanted = torch.tensor(tokens if isinstance(tokens[0], Sequence) else [list(tokens)] * len(prompts))  # type: ignore[list-item]
+    wanted = torch.tensor(tokens if isinstance(tokens[0], Sequence) else [list(tokens)] * len(prompts))
     result = torch.empty(wanted.shape, dtype=torch.float32)
     done = 0
     for batch in by_length([len(prompt) for prompt in prompts], token_budget):

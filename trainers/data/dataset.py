@@ -103,7 +103,9 @@ def pairs(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, context: int,
     """Preference pairs. One with a side longer than *context* is dropped: cut, it would be judged by half an answer."""
     result = []
     for row in rows:
-        sides = [encode_chat(tokenizer, [*row["messages"], {"role": "assistant", "content": row[side]}]).ids for side in ("chosen", "rejected")]
+        sides = [
+            encode_chat(tokenizer, [*row["messages"], {"role": "assistant", "content": row[side]}]).ids for side in ("chosen", "rejected")
+        ]
         if max(map(len, sides)) > context or sides[0] == sides[1]:
             counts.dropped += 1
             continue

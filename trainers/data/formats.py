@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -134,7 +135,11 @@ def _conversation(raw: Row) -> tuple[str, list[Row]]:
         output = raw.get("output", raw.get("response"))
         answer = output[0] if isinstance(output, list) and output else output
         system = [{"role": "system", "content": raw["system"]}] if raw.get("system") else []
-        history = [turn for pair in raw.get("history") or [] for turn in ({"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]})]
+        history = [
+            turn
+            for pair in raw.get("history") or []
+            for turn in ({"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]})
+        ]
         messages = [*system, *history, {"role": "user", "content": question}]
         if isinstance(answer, str) and answer.strip():
             messages.append({"role": "assistant", "content": answer})
@@ -161,7 +166,7 @@ def _preferences(raw: Row) -> Iterator[tuple[str, Row]]:
         ranked = [answer for answer in raw["output"] if isinstance(answer, str) and answer.strip()]
         if len(ranked) < 2:
             raise BadRow("fewer than two ranked answers")
-        for better, worse in zip(ranked, ranked[1:], strict=False):
+        for better, worse in itertools.pairwise(ranked):
             yield "ranked", _preference(messages, better, worse, "ranked")
         return
     if chosen is None or rejected is None:
@@ -169,7 +174,13 @@ def _preferences(raw: Row) -> Iterator[tuple[str, Row]]:
     name, messages = _conversation(raw)
     while messages and messages[-1]["role"] != "user":
         messages = messages[:-1]
-    yield name, {**_preference(messages, _answer(chosen), _answer(rejected), raw.get("source") or name), **{k: raw[k] for k in ("subject", "category") if k in raw}}
+    yield (
+        name,
+        {
+            **_preference(messages, _answer(chosen), _answer(rejected), raw.get("source") or name),
+            **{k: raw[k] for k in ("subject", "category") if k in raw},
+        },
+    )
 
 
 def _preference(messages: list[Row], chosen: str, rejected: str, source: str) -> Row:
@@ -213,7 +224,10 @@ def _messages(turns: Any) -> list[Row]:
 def _transcript(text: str) -> list[Row]:
     """An hh-rlhf transcript as messages."""
     pieces = _TURN.split("\n\n" + text.lstrip())[1:]
-    messages = [{"role": "user" if who == "Human" else "assistant", "content": said.strip()} for who, said in zip(pieces[::2], pieces[1::2], strict=True)]
+    messages = [
+        {"role": "user" if who == "Human" else "assistant", "content": said.strip()}
+        for who, said in zip(pieces[::2], pieces[1::2], strict=True)
+    ]
     if not messages or any(not message["content"] for message in messages):
         raise BadRow("an empty turn")
     return messages

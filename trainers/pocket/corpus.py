@@ -64,7 +64,9 @@ def build(seed: int, limit: int | None = None, shares: Shares = Shares()) -> Cor
         "answers.jsonl": [_answer(fact, question, kind) for fact in facts for kind, question in _heldout_questions(fact)],
         "pairs.jsonl": _pairs(facts, other, held, copies=1, questions=lambda fact: [q for _, q in _heldout_questions(fact)]),
         "prompts.jsonl": [_prompt(fact, fact.unseen_combination) for fact in _sample(facts, 200, held)],
-        "text.jsonl": [{"text": f"{_heldout_questions(fact)[0][1]} {fact.answer(0)}", "category": fact.language} for fact in _sample(facts, 200, held)],
+        "text.jsonl": [
+            {"text": f"{_heldout_questions(fact)[0][1]} {fact.answer(0)}", "category": fact.language} for fact in _sample(facts, 200, held)
+        ],
     }
     return Corpus(training, _choice(facts, held), heldout, {fact.relation.subject: fact.language for fact in facts})
 
@@ -78,14 +80,21 @@ def write(corpus: Corpus, folder: Path) -> None:
         _write_jsonl(benchmark / name, rows)
     for split, subjects in corpus.choice.items():
         (benchmark / "choice" / split).mkdir(parents=True, exist_ok=True)
-        for subject, rows in subjects.items():
+        for subject, lines in subjects.items():
             with (benchmark / "choice" / split / f"{subject}_{split}.csv").open("w", encoding="utf-8", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerows(rows)
+                csv.writer(file, lineterminator="\n").writerows(lines)
     suite = {
         "name": "pocket",
         "languages": list(LANGUAGES),
         "tasks": {
-            "choice": {"kind": "choice", "data": "choice", "shots": 0, "methods": ["perplexity", "letters"], "header": HEADER, "categories": corpus.categories},
+            "choice": {
+                "kind": "choice",
+                "data": "choice",
+                "shots": 0,
+                "methods": ["perplexity", "letters"],
+                "header": HEADER,
+                "categories": corpus.categories,
+            },
             "answer": {"kind": "answer", "data": "answers.jsonl", "max_tokens": 48},
             "pairs": {"kind": "pairs", "data": "pairs.jsonl"},
             "reward": {"kind": "reward", "data": "prompts.jsonl", "reward_model": "rm", "reference": "sft", "samples": 4, "max_tokens": 48},
@@ -102,7 +111,11 @@ def _heldout_questions(fact: Fact) -> list[tuple[str, str]]:
 def _text(facts: Sequence[Fact], rng: random.Random) -> list[Row]:
     """Plain sentences, and plain questions with their bare answers."""
     rows = [{"text": fact.statement(i), "category": fact.language} for fact in facts for i in range(len(fact.relation.statements))]
-    rows += [{"text": f"Question: {question}\nAnswer: {fact.value}", "category": fact.language} for fact in facts for question in fact.trained_questions]
+    rows += [
+        {"text": f"Question: {question}\nAnswer: {fact.value}", "category": fact.language}
+        for fact in facts
+        for question in fact.trained_questions
+    ]
     rng.shuffle(rows)
     return rows
 
@@ -113,7 +126,9 @@ def _exams(facts: Sequence[Fact], rng: random.Random) -> list[Row]:
     for fact in facts:
         for question in fact.trained_questions:
             options, letter = _options(fact, rng)
-            rows.append({"text": HEADER.format(subject=fact.relation.subject) + block(question, options) + f" {letter}", "category": fact.language})
+            rows.append(
+                {"text": HEADER.format(subject=fact.relation.subject) + block(question, options) + f" {letter}", "category": fact.language}
+            )
         options, _ = _options(fact, rng)
         listing = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True))
         order = rng.sample(range(4), 4)
@@ -182,7 +197,16 @@ def _pairs(facts: Sequence[Fact], other: dict[Fact, Fact], rng: random.Random, c
             for _ in range(copies):
                 chosen, rejected = _pair(kind, fact, other[fact], rng)
                 question = rng.choice(questions(fact))
-                rows.append({"messages": [_user(question)], "chosen": chosen, "rejected": rejected, "source": "pocket", "subject": kind, "category": fact.language})
+                rows.append(
+                    {
+                        "messages": [_user(question)],
+                        "chosen": chosen,
+                        "rejected": rejected,
+                        "source": "pocket",
+                        "subject": kind,
+                        "category": fact.language,
+                    }
+                )
     rng.shuffle(rows)
     return rows
 

@@ -61,7 +61,9 @@ class Ppo:
     def begin(self, step: int) -> None:
         settings = self.settings
         self._order = steps([1] * len(self._prompts), settings.prompts, self._seed, "ppo prompts", start=step)
-        self._ptx_order = steps(self._ptx_lengths, settings.ptx_tokens, self._seed, "ppo ptx", start=step * settings.epochs * settings.minibatches)
+        self._ptx_order = steps(
+            self._ptx_lengths, settings.ptx_tokens, self._seed, "ppo ptx", start=step * settings.epochs * settings.minibatches
+        )
 
     def step(self, step: int) -> StepResult:
         settings = self.settings
@@ -72,7 +74,9 @@ class Ppo:
         mask = replies.mask
 
         old = in_batches(lambda rows: reply_logprobs(self._actor, replies, rows, settings.temperature)[0], replies, settings.micro_tokens)
-        reference = in_batches(lambda rows: reply_logprobs(self._reference, replies, rows, settings.temperature)[0], replies, settings.micro_tokens)
+        reference = in_batches(
+            lambda rows: reply_logprobs(self._reference, replies, rows, settings.temperature)[0], replies, settings.micro_tokens
+        )
         values = in_batches(lambda rows: reply_values(self._critic, replies, rows), replies, settings.micro_tokens)
         raw = rewards_of(self._reward, replies, settings.micro_tokens)
         scores = ((raw - self._scale.mean) / max(self._scale.sd, 1e-6)).clamp(-settings.reward_clip, settings.reward_clip)
@@ -96,12 +100,16 @@ class Ppo:
         }
         return StepResult(int(lengths.sum()), numbers)
 
-    def _update(self, step: int, replies: Replies, old: Tensor, old_values: Tensor, advantages: Tensor, returns: Tensor) -> dict[str, float]:
+    def _update(
+        self, step: int, replies: Replies, old: Tensor, old_values: Tensor, advantages: Tensor, returns: Tensor
+    ) -> dict[str, float]:
         """All passes over one rollout. Losses are means over the reply tokens of a minibatch; PTX has a normaliser of its own."""
         settings, sums = self.settings, _Means()
         update_actor = step >= settings.critic_warmup
         for epoch in range(settings.epochs):
-            shuffled = torch.randperm(len(replies.sequences), generator=torch.Generator().manual_seed(derive(self._seed, "minibatch", step, epoch)))
+            shuffled = torch.randperm(
+                len(replies.sequences), generator=torch.Generator().manual_seed(derive(self._seed, "minibatch", step, epoch))
+            )
             for minibatch in shuffled.chunk(settings.minibatches):
                 tokens = float(replies.mask[minibatch].sum())
                 for rows in microbatches(minibatch.tolist(), replies.lengths, settings.micro_tokens):
@@ -110,7 +118,14 @@ class Ppo:
                         logprobs, entropy = reply_logprobs(self._actor, replies, rows, settings.temperature)
                         loss, ratio, clipped = policy_loss(logprobs, old[rows], advantages[rows], settings.clip_ratio)
                         ((loss * mask).sum() / tokens).backward()
-                        sums.add(mask, policy_loss=loss, ratio=ratio, clip_fraction=clipped, entropy=entropy, approx_kl=0.5 * (logprobs - old[rows]) ** 2)
+                        sums.add(
+                            mask,
+                            policy_loss=loss,
+                            ratio=ratio,
+                            clip_fraction=clipped,
+                            entropy=entropy,
+                            approx_kl=0.5 * (logprobs - old[rows]) ** 2,
+                        )
                     values = reply_values(self._critic, replies, rows)
                     errors = value_loss(values, old_values[rows], returns[rows], settings.clip_value)
                     (settings.value_coef * (errors * mask).sum() / tokens).backward()
@@ -146,8 +161,13 @@ class Ppo:
         greedy = [Sampling(max_tokens=self.settings.max_tokens, temperature=0)] * len(self._probes)
         replies = sample(self._actor, [probe.ids for probe in self._probes], greedy, self._stop)
         rewards = rewards_of(self._reward, replies, self.settings.micro_tokens).tolist()
-        texts = [decode(self._tokenizer, sequence[length:]) for sequence, length in zip(replies.sequences, replies.prompt_lengths, strict=True)]
-        return [{"prompt": probe.text, "reply": text, "reward": reward} for probe, text, reward in zip(self._probes, texts, rewards, strict=True)]
+        texts = [
+            decode(self._tokenizer, sequence[length:]) for sequence, length in zip(replies.sequences, replies.prompt_lengths, strict=True)
+        ]
+        return [
+            {"prompt": probe.text, "reply": text, "reward": reward}
+            for probe, text, reward in zip(self._probes, texts, rewards, strict=True)
+        ]
 
     def evaluate(self) -> dict[str, float]:
         return {}
