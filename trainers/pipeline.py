@@ -225,7 +225,7 @@ class _Pipeline:
         began = time.perf_counter()
         log = StageLog(self.home.log("tokenizer"))
         log.event("start", stage="tokenizer", steps=1, time=time.time())
-        texts = [row["text"] for row in self._rows(self.recipe.base.data if self.recipe.base else [], "text", Counts())]
+        texts = [row["prompt"] + row["text"] for row in self._rows(self.recipe.base.data if self.recipe.base else [], "text", Counts())]
         texts += [message["content"] for row in self._rows(self.recipe.sft.data, "sft", Counts()) for message in row["messages"]]
         made, model = tokenizer.train(texts, self.recipe.vocab_size, self.recipe.model.context)
         with atomic.directory(folder) as beside:

@@ -54,11 +54,11 @@ class Optimisation(_Section):
 
 
 class Mixture(_Section):
-    """One data file (relative to the data folder) and its weight among the others, per row."""
+    """One data file (relative to the data folder), its weight among the others per row, and when it joins in."""
 
     path: str
-    weight: float = 1.0
-    split: Literal["train"] = "train"
+    weight: float = Field(1.0, gt=0)
+    start: float = Field(0.0, ge=0, lt=1, description="share of the stage's steps after which the file joins in")
 
 
 class BaseStage(Optimisation):

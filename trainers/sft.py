@@ -15,7 +15,7 @@ from modelkit.generation.stream import decode
 from modelkit.scoring.batches import right_pad
 from modelkit.scoring.logprobs import logits_at
 from trainers.data.dataset import Example, Prompt
-from trainers.data.order import microbatches, steps
+from trainers.data.order import microbatches, staged
 from trainers.loop import StepResult
 from trainers.losses import cross_entropy_sum
 from trainers.optimiser import Optimiser
@@ -48,7 +48,8 @@ class LanguageModelling:
         self._order: Iterator[list[int]] = iter(())
 
     def begin(self, step: int) -> None:
-        self._order = steps(self._lengths, self.settings.tokens, self._seed, self.name, start=step)
+        starts = [example.start for example in self._examples]
+        self._order = staged(self._lengths, starts, self.settings.steps, self.settings.tokens, self._seed, self.name, start=step)
 
     def step(self, step: int) -> StepResult:
         chosen = next(self._order)

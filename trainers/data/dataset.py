@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Example:
-    """One sequence to learn from: ``labelled`` marks the tokens whose prediction counts (never the first)."""
+    """One sequence to learn from: ``labelled`` marks the tokens whose prediction counts (never the first).
+
+    ``start`` is the share of a stage's steps after which the example joins in.
+    """
 
     ids: list[int]
     labelled: list[bool]
+    start: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,19 +71,29 @@ def read(mixture: Sequence[Mixture], folder: Path, kind: Kind, seed: int, counts
         counts.first_problem = counts.first_problem or (loaded.bad[0] if loaded.bad else None)
         counts.sources.append(DataSource(path=part.path, sha256=loaded.sha256, rows=len(loaded.rows)))
         whole, rest = divmod(part.weight, 1)
-        rows += loaded.rows * int(whole)
+        chosen = loaded.rows * int(whole)
         if rest:
-            rows += random.Random(derive(seed, "mixture", part.path)).sample(loaded.rows, int(len(loaded.rows) * rest))
+            chosen += random.Random(derive(seed, "mixture", part.path)).sample(loaded.rows, int(len(loaded.rows) * rest))
+        rows += [{**row, "start": part.start} for row in chosen] if part.start else chosen
     return rows
 
 
 def text_examples(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, context: int, counts: Counts) -> list[Example]:
-    """Plain texts, each between begin- and end-of-sequence; longer ones are cut into pieces of *context* tokens."""
+    """Plain texts, each between begin- and end-of-sequence; longer ones are cut into pieces of *context* tokens.
+
+    A row's ``prompt`` is read before its text but not learnt.
+    """
     examples = []
-    for ids in tokenizer([row["text"] for row in rows], add_special_tokens=False)["input_ids"]:
+    prompts = tokenizer([row["prompt"] for row in rows], add_special_tokens=False)["input_ids"]
+    for row, prompt, ids in zip(
+        rows, prompts, tokenizer([row["prompt"] + row["text"] for row in rows], add_special_tokens=False)["input_ids"], strict=True
+    ):
         whole = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
-        pieces = [whole[start : start + context] for start in range(0, len(whole), context)]
-        examples += [Example(piece, [False] + [True] * (len(piece) - 1)) for piece in pieces if len(piece) > 1]
+        labelled = [False] * (1 + len(prompt)) + [True] * (len(whole) - 1 - len(prompt))
+        for at in range(0, len(whole), context):
+            piece = Example(whole[at : at + context], [False, *labelled[at + 1 : at + context]], row.get("start", 0.0))
+            if any(piece.labelled):
+                examples.append(piece)
         counts.used += 1
     return examples
 

@@ -107,7 +107,10 @@ def _convert(raw: Any, kind: Kind) -> Iterator[tuple[str, Row]]:
     if not isinstance(raw, dict):
         raise BadRow("not an object")
     if kind == "text":
-        yield "text", {"text": _text(raw, "text"), "category": raw.get("category")}
+        prompt = raw.get("prompt") or ""
+        if not isinstance(prompt, str):
+            raise BadRow("the prompt is not text")
+        yield "text", {"text": _text(raw, "text"), "prompt": prompt, "category": raw.get("category")}
     elif kind == "sft":
         name, messages = _conversation(raw)
         if messages[-1]["role"] != "assistant":

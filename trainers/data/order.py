@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -27,6 +28,20 @@ def steps(lengths: Sequence[int], tokens: int, seed: int, purpose: str, start: i
                     yield batch
                 number, batch, size = number + 1, [], 0
         epoch += 1
+
+
+def staged(
+    lengths: Sequence[int], starts: Sequence[float], total: int, tokens: int, seed: int, purpose: str, start: int = 0
+) -> Iterator[list[int]]:
+    """Steps *start* … *total* − 1 of a curriculum: an example takes part once the share ``starts[i]`` of all steps is done."""
+    boundaries = sorted({round(share * total) for share in starts} | {total})
+    for begin, end in itertools.pairwise(boundaries):
+        if end <= start:
+            continue
+        members = [i for i, share in enumerate(starts) if round(share * total) <= begin]
+        phase = steps([lengths[i] for i in members], tokens, seed, f"{purpose} from {begin}", start=max(0, start - begin))
+        for _ in range(max(begin, start), end):
+            yield [members[i] for i in next(phase)]
 
 
 def microbatches(indices: Sequence[int], lengths: Sequence[int], tokens: int, slack: float = 0.75, floor: int = 512) -> Iterator[list[int]]:

@@ -55,6 +55,7 @@ def build(seed: int, limit: int | None = None, shares: Shares = Shares()) -> Cor
     training = {
         "text.jsonl": _text(facts, rng),
         "exams.jsonl": _exams(facts, rng),
+        "drills.jsonl": _drills(facts, rng),
         "sft.jsonl": _sft(facts, shares, rng),
         "pairs.jsonl": _pairs(facts, other, rng, copies=2, questions=lambda fact: fact.trained_questions),
         "prompts.jsonl": [_prompt(fact, question) for fact in facts for question in fact.trained_questions],
@@ -121,19 +122,24 @@ def _text(facts: Sequence[Fact], rng: random.Random) -> list[Row]:
 
 
 def _exams(facts: Sequence[Fact], rng: random.Random) -> list[Row]:
-    """Multiple choice as the benchmark asks it, and drills that bind a letter to the text of its option."""
-    rows: list[Row] = []
+    """Multiple choice as the benchmark asks it; only the letter is learnt."""
+    rows = []
     for fact in facts:
         for question in fact.trained_questions:
             options, letter = _options(fact, rng)
-            rows.append(
-                {"text": HEADER.format(subject=fact.relation.subject) + block(question, options) + f" {letter}", "category": fact.language}
-            )
-        options, _ = _options(fact, rng)
-        listing = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True))
-        order = rng.sample(range(4), 4)
-        forward = "\n".join(f"{options[i]}: {LETTERS[i]}" for i in order)
-        rows.append({"text": f"{listing}\n{forward}", "category": "drill"})
+            prompt = HEADER.format(subject=fact.relation.subject) + block(question, options)
+            rows.append({"prompt": prompt, "text": f" {letter}", "category": fact.language})
+    rng.shuffle(rows)
+    return rows
+
+
+def _drills(facts: Sequence[Fact], rng: random.Random) -> list[Row]:
+    """Which option says this? Exercises that bind a letter to the text of its option."""
+    rows = []
+    for fact in facts:
+        for _ in range(6):
+            options, letter = _options(fact, rng)
+            rows.append({"prompt": block(fact.value, options), "text": f" {letter}", "category": fact.language})
     rng.shuffle(rows)
     return rows
 
