@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from evalkit.encoding import Encoder
 
 _SLICE = 1024
-_JOINT = 16  # tokens that joining two texts could save; far more than any tokenizer does
+_JOINT = 5  # more tokens than joining two texts saves, a beginning of sequence of their own included
 
 
 @dataclass(frozen=True)
@@ -40,28 +41,23 @@ class Fitted:
 def drop_last(encoder: Encoder, asks: Sequence[Ask], limit: int, on_progress: Callable[[int], None] = lambda done: None) -> list[Fitted]:
     """Drop the last shot until a prompt has at most *limit* tokens (MMLU's rule).
 
-    Prompts are tokenised whole. From how much one is too long, shot counts that can't fit either are skipped, so hardly any
-    prompt is tokenised more than twice.
+    Prompts are tokenised whole, but only from the first number of shots that the lengths of their parts leave any hope for, so
+    hardly any prompt is tokenised twice.
     """
-    shot_length = _length_of(encoder, asks)
+    length = _lengths(encoder, asks)
     fitted: dict[int, Fitted] = {}
     for start in range(0, len(asks), _SLICE):
-        pending = {i: len(asks[i].shots) for i in range(start, min(start + _SLICE, len(asks)))}
+        pending = _most_shots(encoder, asks, range(start, min(start + _SLICE, len(asks))), length, limit)
         while pending:
             texts = [asks[i].prompt(shots) for i, shots in pending.items()]
             again: dict[int, int] = {}
             for (i, shots), text, ids in zip(pending.items(), texts, encoder.encode(texts), strict=True):
-                excess = len(ids) + asks[i].reserve - limit
-                if excess <= 0:
+                if len(ids) + asks[i].reserve <= limit:
                     fitted[i] = Fitted(text, ids, shots)
                 elif shots == 0:
                     fitted[i] = _too_long(text, limit)
                 else:
                     again[i] = shots - 1
-                    saved = shot_length[asks[i].shots[shots - 1]]
-                    while again[i] and saved + _JOINT < excess:
-                        again[i] -= 1
-                        saved += shot_length[asks[i].shots[again[i]]]
             pending = again
         on_progress(len(fitted))
     return [fitted[i] for i in range(len(asks))]
@@ -73,9 +69,7 @@ def drop_longest(encoder: Encoder, asks: Sequence[Ask], limit: int, on_progress:
     Lengths are those of header, block and shots tokenised one by one; equally long shots go together. When header and block
     alone are longer than *limit*, the block is asked without header and shots.
     """
-    shot_length = _length_of(encoder, asks)
-    headers = list({ask.header for ask in asks})
-    header_length = dict(zip(headers, encoder.lengths(headers), strict=True))
+    length = _lengths(encoder, asks)
     (wrapping,) = (len(ids) for ids in encoder.encode([""])) if encoder.chat else (0,)
     fitted: list[Fitted] = []
     for start in range(0, len(asks), _SLICE):
@@ -83,14 +77,14 @@ def drop_longest(encoder: Encoder, asks: Sequence[Ask], limit: int, on_progress:
         kept: list[Ask] = []
         for ask, block_length in zip(part, encoder.lengths([ask.block for ask in part]), strict=True):
             room = limit - ask.reserve - wrapping
-            ends = header_length[ask.header] + block_length
+            ends = length[ask.header] + block_length
             if ends > room:
                 kept.append(Ask("", (), ask.block, ask.reserve))
                 continue
             shots = list(ask.shots)
-            while shots and sum(shot_length[shot] for shot in shots) >= room - ends:
-                longest = max(shot_length[shot] for shot in shots)
-                shots = [shot for shot in shots if shot_length[shot] != longest]
+            while shots and sum(length[shot] for shot in shots) >= room - ends:
+                longest = max(length[shot] for shot in shots)
+                shots = [shot for shot in shots if length[shot] != longest]
             kept.append(Ask(ask.header, tuple(shots), ask.block, ask.reserve))
         texts = [ask.prompt(len(ask.shots)) for ask in kept]
         for ask, text, ids in zip(kept, texts, encoder.encode(texts), strict=True):
@@ -106,9 +100,26 @@ def shots_used(fitted: Sequence[Fitted]) -> dict[str, int]:
     return {str(shots): counts[shots] for shots in sorted(counts)}
 
 
-def _length_of(encoder: Encoder, asks: Sequence[Ask]) -> dict[str, int]:
-    shots = list({shot for ask in asks for shot in ask.shots})
-    return dict(zip(shots, encoder.lengths(shots), strict=True))
+def _most_shots(encoder: Encoder, asks: Sequence[Ask], part: Iterable[int], length: dict[str, int], limit: int) -> dict[int, int]:
+    """For each prompt of *part* the largest number of shots that might fit, judged by the lengths of its parts.
+
+    A token is at least a byte, so a block that would fit even as bytes need not be tokenised for this.
+    """
+    most: dict[int, int] = {}
+    before = {i: list(accumulate((length[shot] for shot in asks[i].shots), initial=length[asks[i].header] + asks[i].reserve)) for i in part}
+    unsure = [i for i, totals in before.items() if totals[-1] + len(asks[i].block.encode()) > limit]
+    block = dict(zip(unsure, encoder.lengths([asks[i].block for i in unsure]), strict=True))
+    for i, totals in before.items():
+        most[i] = len(totals) - 1
+        while most[i] and totals[most[i]] + block.get(i, 0) > limit + _JOINT * (most[i] + 2):
+            most[i] -= 1
+    return most
+
+
+def _lengths(encoder: Encoder, asks: Sequence[Ask]) -> dict[str, int]:
+    """The lengths of all headers and shots, each tokenised on its own."""
+    pieces = list({piece for ask in asks for piece in (ask.header, *ask.shots)})
+    return dict(zip(pieces, encoder.lengths(pieces), strict=True))
 
 
 def _too_long(text: str, limit: int) -> Fitted:

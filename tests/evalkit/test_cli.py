@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import Result as Done
 from typer.testing import CliRunner
+from typer.testing import Result as Done
 
 from evalkit.cli import app
 from modelkit.records import Result
@@ -39,9 +39,7 @@ def test_tasks_lists_benchmarks_protocols_and_kinds() -> None:
 
 
 def test_a_suite_ends_in_a_table_and_a_result_in_the_run(run: Run, tmp_path: Path) -> None:
-    done = evalkit(
-        "run", "-m", run.checkpoint("sft"), "-t", "pocket.choice,pocket.text", "--limit", 2, "--out", tmp_path / "out", cwd=tmp_path
-    )
+    done = evalkit("run", "-m", run.checkpoint("sft"), "-t", "pocket.choice,pocket.text", "--limit", 2, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
     assert "pocket.choice" in done.stdout
     assert "bits_per_byte" in done.stdout
