@@ -15,6 +15,15 @@ _TASKS_HELP = "Comma-separated: mmlu, cmmlu@official, a run's suite (pocket), on
 app = typer.Typer(help="Score checkpoints: exact protocols, intervals, and a reason for everything unscored.", no_args_is_help=True)
 
 
+KINDS = {
+    "choice": "multiple choice in MMLU's CSV layout",
+    "answer": "greedy chat answers with known alternatives",
+    "pairs": "preference pairs, for reward models",
+    "reward": "sampled replies under a reward model, beside a reference checkpoint",
+    "text": "texts to predict: bits per byte",
+}
+
+
 @app.command()
 def run(
     model: Annotated[Path, typer.Option("-m", "--model", help="Checkpoint directory.")],
@@ -43,7 +52,7 @@ def run(
         settings = Settings(dtype, device, chat, seed, log_prompts, out)
         notes = Console(stderr=True, highlight=False, soft_wrap=True)
         done = evaluate(model, wanted, settings, say=lambda line: notes.print(line, markup=False))
-        Console(width=None if sys.stdout.isatty() else 120).print(report.table(done.result))
+        Console(width=_width()).print(report.table(done.result))
         for line in report.notes(done.result):
             typer.echo(line)
         speed = done.result.speed
@@ -67,16 +76,7 @@ def tasks() -> None:
             table.add_row(name, f"{name}@{protocol}", ", ".join(CHOICE_METHODS), about)
         for kind, about in KINDS.items():
             table.add_row("task.yaml", f"kind: {kind}", ", ".join(CHOICE_METHODS) if kind == "choice" else kind, about)
-        Console().print(table)
-
-
-KINDS = {
-    "choice": "multiple choice in MMLU's CSV layout",
-    "answer": "greedy chat answers with known alternatives",
-    "pairs": "preference pairs, for reward models",
-    "reward": "sampled replies under a reward model, beside a reference checkpoint",
-    "text": "texts to predict: bits per byte",
-}
+        Console(width=_width()).print(table)
 
 
 def main() -> None:
@@ -87,3 +87,8 @@ def main() -> None:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _width() -> int | None:
+    """Columns of a table: the terminal's, or enough for a file."""
+    return None if sys.stdout.isatty() else 120

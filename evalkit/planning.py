@@ -64,7 +64,7 @@ def plan(wanted: Wanted, subject: Subject) -> Plan:
         if method not in CHOICE_METHODS:
             raise UserError(f"{method!r} is no method: use {' or '.join(CHOICE_METHODS)}.")
     made = Plan()
-    for name in wanted.tasks:
+    for name in dict.fromkeys(wanted.tasks):
         benchmark, _, protocol = name.partition("@")
         if benchmark in BENCHMARKS:
             known = BENCHMARKS[benchmark][0]
@@ -80,6 +80,8 @@ def plan(wanted: Wanted, subject: Subject) -> Plan:
         for part in parts or suite.tasks:
             if part not in suite.tasks:
                 raise UserError(f"the suite {suite.name} has no task {part!r}: it has {', '.join(suite.tasks)}.")
+            if any(task.name == f"{suite.name}.{part}" for task in made.tasks):
+                continue
             reason = _why_not(suite.tasks[part], checkpoints, subject)
             if reason and not whole:
                 raise UserError(f"{suite.name}.{part} can't be measured here: {reason}.")

@@ -135,6 +135,9 @@ def _choice(folder: Path, name: str, spec: ChoiceSpec, shots: int | None, method
     root = folder / spec.data
     if not (root / "test").is_dir():
         raise UserError(f"{root} has no folder test: a choice task keeps MMLU's layout, test/<subject>_test.csv and dev/<subject>_dev.csv.")
+    subjects = subjects_in(root / "test", "_test.csv")
+    if unknown := sorted(set(spec.categories) - set(subjects)):
+        raise UserError(f"{folder / 'task.yaml'} gives {unknown[0]!r} a category, but there is no {root / 'test' / unknown[0]}_test.csv.")
     protocol = HENDRYCKS
     if spec.header is not None:
         protocol = Protocol(
@@ -151,7 +154,7 @@ def _choice(folder: Path, name: str, spec: ChoiceSpec, shots: int | None, method
         root,
         "test",
         lambda subject, split: f"{subject}_{split}.csv",
-        subjects_in(root / "test", "_test.csv"),
+        subjects,
         lambda subject: (spec.categories[subject],) if subject in spec.categories else (),
         spec.shots if shots is None else shots,
         methods or spec.methods,

@@ -50,6 +50,15 @@ def test_one_task_of_a_suite_can_be_asked_for(run: Run) -> None:
     assert names(planned(run, "sft", "pocket.text", "pocket.choice")) == ["pocket.text", "pocket.choice"]
 
 
+def test_a_task_asked_for_twice_is_measured_once(run: Run) -> None:
+    assert names(planned(run, "sft", "pocket.text", "pocket", "pocket")) == [
+        "pocket.text",
+        "pocket.choice",
+        "pocket.answer",
+        "pocket.reward",
+    ]
+
+
 def test_the_command_line_overrides_shots_and_methods(run: Run) -> None:
     (task,) = planned(run, "sft", "pocket.choice", shots=2, methods=["letters"]).tasks
     assert isinstance(task, ChoiceTask)
@@ -126,10 +135,13 @@ def test_a_header_of_ones_own_gets_the_subject_in_words(tmp_path: Path, run: Run
         ("name: x\nkind: text\ndata: t\nshot: 3", "shot"),
         ("name: x\nkind: text\ndata: t.jsonl", r"no data file .*t\.jsonl"),
         ("name: x\nkind: choice\ndata: nowhere", "has no folder test"),
+        ("name: x\nkind: choice\ndata: .\ncategories: {law: en}", "gives 'law' a category, but there is no"),
     ],
 )
 def test_a_bad_task_file_is_named(tmp_path: Path, run: Run, content: str, complaint: str) -> None:
     (tmp_path / "task.yaml").write_text(content, encoding="utf-8")
+    if "data: ." in content:
+        write_csv(tmp_path / "test/anatomy_test.csv", [["Q", "a", "b", "B"]])
     with pytest.raises(UserError, match=complaint):
         planned(run, "sft", str(tmp_path))
 
