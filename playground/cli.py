@@ -36,7 +36,7 @@ def serve(
         int | None, typer.Option(help="Port to listen on. [default: $GRADIO_SERVER_PORT or 7860]", show_default=False, min=1, max=65535)
     ] = None,
     train: Annotated[bool, typer.Option(help="Train the recipe when there is no checkpoint to talk to.")] = True,
-    recipe: Annotated[Path, typer.Option(help="What is trained then.")] = POCKET_RECIPE,
+    recipe: Annotated[Path, typer.Option(help="What is trained then.", show_default="recipes/pocket.yaml")] = POCKET_RECIPE,
 ) -> None:
     """Chat with the checkpoints of a run side by side, watch it being trained, compare its stages."""
     with one_sentence():
@@ -44,7 +44,7 @@ def serve(
 
 
 def run(settings: Settings) -> None:
-    """Serve until ^C or SIGTERM, then stop the trainer this process has started."""
+    """Serve until ^C, SIGTERM or a closed terminal, then stop the trainer this process has started."""
     from playground.models import Models
     from playground.training import Trainer, Watches
     from playground.ui.app import Services, build, launch
@@ -52,7 +52,7 @@ def run(settings: Settings) -> None:
     models = Models([settings.runs], settings.memory_bytes)
     trainer = Trainer(settings)
     finished = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: finished.set())
     page = build(settings, Services(models, trainer, Watches(models, trainer), lambda language: rankings(models, language)))
     url = launch(page, settings)

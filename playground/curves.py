@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -110,8 +111,8 @@ class LogReader:
         self._offset = 0
         self._tail = b""
 
-    def poll(self) -> bool:
-        """Take in what was written since the last call; true when there was anything."""
+    def poll(self) -> None:
+        """Take in what was written since the last call."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset - len(self._tail))
@@ -121,7 +122,7 @@ class LogReader:
                     file.seek(0)
                 new = file.read()
         except FileNotFoundError:
-            return False
+            return
         whole = new[: new.rfind(b"\n") + 1]
         self._offset += len(whole)
         self._tail = (self._tail + whole)[-_TAIL:]
@@ -134,11 +135,11 @@ class LogReader:
                 self.log.add(event)
             elif line.strip():
                 self.log.skipped += 1
-        return bool(whole)
 
 
 def thinned(points: list[Point], most: int = 160) -> list[Point]:
     """At most *most* points: the means over stretches of equal length, each at its last step."""
+    points = list(points)
     if len(points) <= most:
         return points
     width = -(-len(points) // most)
@@ -149,12 +150,12 @@ def thinned(points: list[Point], most: int = 160) -> list[Point]:
 class RunWatch:
     """One run as it is being trained (or was), shared by all visitors: the disk is asked at most once a second.
 
-    ``version`` grows whenever something has changed, so that a page that has seen it need not be told again.
+    *at_work* knows a trainer that this process has started, which may be silent for longer than a stranger's.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, at_work: Callable[[], bool] = lambda: False) -> None:
         self.run = run
-        self.version = 0
+        self._at_work = at_work
         self.progress: Progress | None = None
         self.alive = False
         self.report: str | None = None
@@ -167,21 +168,19 @@ class RunWatch:
         """What was read of each stage's log, in the order the logs appeared."""
         return {stage: reader.log for stage, reader in self._readers.items()}
 
-    def poll(self) -> int:
-        """Read what is new and return the version."""
+    def poll(self) -> None:
+        """Read what is new."""
         with self._lock:
             if time.monotonic() - self._polled < _POLL_SECONDS:
-                return self.version
+                return
             self._polled = time.monotonic()
-            for file in sorted((self.run / "logs").glob("*.jsonl"), key=lambda file: file.stat().st_ctime_ns):
+            for file in sorted((self.run / "logs").glob("*.jsonl"), key=lambda file: file.stat().st_mtime_ns):
                 self._readers.setdefault(file.stem, LogReader(file))
-            changed = sum(reader.poll() for reader in self._readers.values()) > 0
-            progress, report = read_progress(self.run), _text(self.run / "report.md")
-            alive = progress is not None and progress.alive
-            if changed or (progress, report, alive) != (self.progress, self.report, self.alive):
-                self.progress, self.report, self.alive = progress, report, alive
-                self.version += 1
-            return self.version
+            for reader in self._readers.values():
+                reader.poll()
+            self.progress, self.report = read_progress(self.run), _text(self.run / "report.md")
+            running = self.progress is not None and self.progress.state == "running"
+            self.alive = running and (self._at_work() or (self.progress is not None and self.progress.alive))
 
 
 def _text(file: Path) -> str | None:

@@ -56,10 +56,15 @@ def verdict(language: Language, reply: Reply) -> str:
 def _gauge(language: Language, reward: float, percentile: float | None) -> str:
     label = t(language, "reply.reward")
     if percentile is None:
-        return f'<p class="pg-reward"><span>{label}</span> <b>{reward:+.2f}</b></p>'
+        return f'<p class="pg-reward"><span>{label}</span> <b>{_signed(reward)}</b></p>'
     place = t(language, "reply.percentile", percent=f"{percentile:.0f}")
-    numbers = f'<p class="pg-reward"><span>{label}</span> <b>{reward:+.2f}</b> <span>{place}</span></p>'
+    numbers = f'<p class="pg-reward"><span>{label}</span> <b>{_signed(reward)}</b> <span>{place}</span></p>'
     return numbers + _bar("meter", label, percentile)
+
+
+def _signed(reward: float) -> str:
+    """A reward with its sign, a true minus among them."""
+    return f"{reward:+.2f}".replace("-", "−")
 
 
 def _bar(role: str, label: str, percent: float) -> str:
@@ -71,7 +76,7 @@ def _bar(role: str, label: str, percent: float) -> str:
 def _candidate(language: Language, candidate: Candidate) -> str:
     fill = "" if candidate.percentile is None else f'<i style="width:{candidate.percentile:.1f}%"></i>'
     text = escape(candidate.text) or t(language, "reply.empty")
-    return f'<li><b>{candidate.reward:+.2f}</b><span class="pg-bar">{fill}</span><q>{text}</q></li>'
+    return f'<li><b>{_signed(candidate.reward)}</b><span class="pg-bar">{fill}</span><q>{text}</q></li>'
 
 
 def stepper(language: Language, watch: RunWatch | None, starting: bool, failure: str | None) -> str:
@@ -146,7 +151,7 @@ def samples(language: Language, logs: dict[str, StageLog]) -> str:
 def _sample_card(language: Language, stage: str, event: list[Sample]) -> str:
     said = "".join(
         f"<dt>{escape(sample.prompt)}</dt><dd>{escape(sample.reply) or '…'}"
-        + (f' <b class="pg-tag">{sample.reward:+.2f}</b>' if sample.reward is not None else "")
+        + (f' <b class="pg-tag">{_signed(sample.reward)}</b>' if sample.reward is not None else "")
         + "</dd>"
         for sample in event
     )

@@ -22,7 +22,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "chat.again": ("Regenerate", "重新生成"),
     "chat.clear": ("Clear", "清空"),
     "chat.examples": ("Try one of these", "试试这些"),
-    "chat.sampling": ("Sampling", "采样设置"),
+    "chat.settings": ("Settings", "设置"),
     "chat.temperature": ("Temperature", "温度"),
     "chat.temperature.info": ("0 always takes the likeliest token", "0 表示总取最可能的词元"),
     "chat.top_p": ("Top-p", "Top-p"),

@@ -84,7 +84,9 @@ class Trainer:
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log else ""
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         said = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None)
-        return said or f"the trainer ended with status {status}; its last words are in {self.log}."
+        progress = read_progress(self.run) if self.run else None
+        noted = progress.message if progress and progress.state == "failed" else None
+        return said or noted or f"the trainer ended with status {status}; its last words are in the run's logs/trainer.log."
 
 
 class Watches:
@@ -106,7 +108,10 @@ class Watches:
         if path is None:
             return None
         with self._lock:
-            return self._watches.setdefault(path, RunWatch(path))
+            if path not in self._watches:
+                own = path == self._trainer.run
+                self._watches[path] = RunWatch(path, lambda: own and self._trainer.running)
+            return self._watches[path]
 
     def _paths(self) -> dict[str, Path]:
         own = self._trainer.run

@@ -34,6 +34,9 @@ class Services:
     boards: Boards = field(default_factory=Boards)
 
 
+_MAX_WAITING = 256
+"""Requests that may wait in a queue before further ones are turned away."""
+
 I18N = gr.I18n(en=texts.translations("en"), **{"zh": texts.translations("zh"), "zh-CN": texts.translations("zh")})
 
 
@@ -61,7 +64,7 @@ def _first_tab(services: Services) -> str:
 
 def launch(page: gr.Blocks, settings: Settings) -> str:
     """Serve the page in the background and return its address."""
-    _, url, _ = page.launch(
+    _, url, _ = page.queue(max_size=_MAX_WAITING).launch(
         server_name=settings.host,
         server_port=settings.port,
         prevent_thread_lock=True,

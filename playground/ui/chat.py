@@ -44,7 +44,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
             scale=8,
             elem_id="pg-message",
         )
-        send = gr.Button(i18n("chat.send"), variant="primary", scale=0, elem_id="pg-send")
+        send = gr.Button(i18n("chat.send"), variant="primary", scale=0, interactive=False, elem_id="pg-send")
         stop = gr.Button(i18n("chat.stop"), variant="stop", scale=0, visible=False, elem_id="pg-stop")
         again = gr.Button(i18n("chat.again"), scale=0, elem_id="pg-again")
         clear = gr.Button(i18n("chat.clear"), scale=0, elem_id="pg-clear")
@@ -52,7 +52,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         offers = gr.Dataset(
             components=[prompt], samples=[], label=i18n("chat.examples"), samples_per_page=10, scale=3, elem_id="pg-examples"
         )
-        with gr.Accordion(i18n("chat.sampling"), open=False):
+        with gr.Accordion(i18n("chat.settings"), open=False):
             count = gr.Radio([1, 2, 3, 4], value=1, label=i18n("chat.columns"), elem_id="pg-count")
             sampling = _sampling(i18n)
     counted = gr.State(False)
@@ -126,7 +126,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         now = (hash(notice), hash((language, tuple(entry.id for entry in entries))))
         first = gr.HTML(notice, visible=bool(notice)) if now[:1] != seen[:1] else gr.skip()
         if now[1:] == seen[1:]:
-            return [now, first, *[gr.skip()] * (2 * COLUMNS + 2)]
+            return [now, first, *[gr.skip()] * (2 * COLUMNS + 3)]
         values = _assign([entry.id for entry in entries], services.models.defaults(), list(chosen))
         choices = [(entry.title(language), entry.id) for entry in entries]
         wanted = shown_columns if counted else min(COLUMNS, max(1, len(services.models.defaults())))
@@ -136,7 +136,8 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
             first,
             offers,
             wanted,
-            *(gr.Column(visible=column < wanted) for column in range(COLUMNS)),
+            gr.Button(interactive=bool(entries)),
+            *(gr.Column(visible=column < wanted and bool(entries)) for column in range(COLUMNS)),
             *(gr.Dropdown(choices=choices, value=value) for value in values),
         ]
 
@@ -148,7 +149,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         [page.load, timer.tick],
         refresh,
         [seen, counted, count, *selectors],
-        [seen, banner, offers, count, *columns, *selectors],
+        [seen, banner, offers, count, send, *columns, *selectors],
         api_name="refresh",
         api_visibility="undocumented",
         show_progress="hidden",
@@ -166,7 +167,7 @@ def _columns(i18n: gr.I18n) -> tuple[list[gr.Column], list[gr.Dropdown], list[gr
     columns, selectors, chats = [], [], []
     with gr.Row(elem_id="pg-columns"):
         for number in range(1, COLUMNS + 1):
-            with gr.Column(visible=number == 1, min_width=0) as column:
+            with gr.Column(visible=False, min_width=0) as column:
                 selectors.append(
                     gr.Dropdown(
                         label=i18n("chat.column"), choices=[], value=None, show_label=False, container=False, elem_id=f"pg-select-{number}"

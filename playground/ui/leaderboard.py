@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 
 def build(services: Services, i18n: gr.I18n, tab: gr.Tab) -> None:
     """Lay out the tab and wire it."""
-    gr.Markdown(i18n("leaderboard.intro"))
+    gr.Markdown(i18n("leaderboard.intro"), elem_classes="pg-note")
     table = gr.Dataframe(
-        label=i18n("leaderboard.table"), datatype="str", interactive=False, wrap=True, visible=False, buttons=["copy", "fullscreen"]
+        label=i18n("leaderboard.table"),
+        datatype="str",
+        interactive=False,
+        wrap=True,
+        visible=False,
+        buttons=["copy", "fullscreen"],
+        pinned_columns=1,
+        elem_id="pg-leaderboard",
     )
     note = gr.Markdown()
 

@@ -26,7 +26,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
     """Lay out the tab and wire it."""
     run = gr.Dropdown(label=i18n("train.run"), choices=[], visible=False)
     steps = gr.HTML()
-    again = gr.Button(i18n("train.again"), visible=False, size="sm")
+    again = gr.Button(i18n("train.again"), visible=False, size="sm", elem_id="pg-try")
     with gr.Row(elem_id="pg-curves"):
         plots = [_plot(stage, curve, i18n) for stage, curve in PLOTS]
     gr.Markdown(i18n("train.samples"), elem_classes="pg-title")

@@ -65,8 +65,8 @@ def write_checkpoint(run: Path, stage: Stage, context: int = 256) -> None:
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=1,
-        num_labels=1 if scalar else 2,
     )
+    config.num_labels = 1
     model: PreTrainedModel = LlamaForSequenceClassification(config) if scalar else LlamaForCausalLM(config)
     reference = {"rewards": [i / 100 - 0.5 for i in range(100)], "mean": 0.0, "sd": 0.3}
     extra = {"reward_reference.json": reference} if stage.kind == "reward" else None

@@ -17,11 +17,12 @@ def test_an_unfinished_last_line_is_read_once_it_is_whole(tmp_path: Path) -> Non
     whole = line(event="step", step=1, loss=2.0)
     file.write_text(whole + whole.replace("1", "2")[:20])
     reader = LogReader(file)
-    assert reader.poll()
+    reader.poll()
     assert reader.log.points["loss"] == [(1, 2.0)]
-    assert not reader.poll()
+    reader.poll()
+    assert reader.log.skipped == 0
     file.write_text(whole + line(event="step", step=2, loss=1.5))
-    assert reader.poll()
+    reader.poll()
     assert reader.log.points["loss"] == [(1, 2.0), (2, 1.5)]
 
 
@@ -56,7 +57,9 @@ def test_lines_that_are_no_json_objects_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_missing_log_is_not_an_error(tmp_path: Path) -> None:
-    assert not LogReader(tmp_path / "none.jsonl").poll()
+    reader = LogReader(tmp_path / "none.jsonl")
+    reader.poll()
+    assert reader.log.points == {}
 
 
 def test_samples_keep_stage_step_and_reward(tmp_path: Path) -> None:
@@ -86,11 +89,17 @@ def test_a_trainer_is_alive_only_while_its_process_is_and_says_so() -> None:
     assert not fresh.model_copy(update={"pid": 2**22 + 1}).alive
 
 
-def test_the_version_of_a_run_grows_only_when_something_changed(finished_run: Path) -> None:
+def test_a_finished_run_has_its_logs_and_its_report_and_no_trainer(finished_run: Path) -> None:
     watch = RunWatch(finished_run)
-    assert watch.poll() == 1
-    watch._polled = float("-inf")
-    assert watch.poll() == 1
-    assert list(watch.logs)
+    watch.poll()
+    assert set(watch.logs) == {"tokenizer", "base", "sft", "rm", "rl"}
     assert watch.report
     assert not watch.alive
+
+
+def test_our_own_trainer_may_be_silent_for_long(tmp_path: Path) -> None:
+    (tmp_path / "progress.json").write_text(json.dumps({"state": "running", "pid": os.getpid(), "time": time.time() - 100}))
+    for at_work in (False, True):
+        watch = RunWatch(tmp_path, lambda at_work=at_work: at_work)  # type: ignore[misc]
+        watch.poll()
+        assert watch.alive == at_work

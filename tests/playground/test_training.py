@@ -64,8 +64,7 @@ def test_a_failed_trainer_leaves_its_sentence_and_can_be_tried_again(settings: S
     wait_until(lambda: trainer.failure)
     assert trainer.failure == "the recipe is broken: mend it."
     recipe.write_text("mended")
-    assert trainer.start()
-    assert trainer.failure is None
+    assert (trainer.start(), trainer.failure) == (True, None)
     wait_until(lambda: progress_state(settings) == "running")
     trainer.stop()
 
