@@ -28,7 +28,7 @@ def occurring(text: str, alternatives: Iterable[str]) -> set[str]:
 def named(reply: str, question: str, alternatives: Iterable[str], reference: str) -> set[str]:
     """The alternatives a reply names, leaving out those that the question itself mentions (unless it is the reference)."""
     known = {*alternatives, reference}
-    return {found for found in occurring(reply, known) if found == reference or found not in occurring(question, known)}
+    return occurring(reply, known) - (occurring(question, known) - {reference})
 
 
 def same_language(prompt: str, reply: str) -> bool:

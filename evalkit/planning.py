@@ -24,8 +24,8 @@ CHOICE_METHODS = ("letters", "perplexity")
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is known of the checkpoint before its weights are loaded."""
+class Candidate:
+    """The checkpoint to measure: what is known of it before its weights are loaded."""
 
     path: Path
     is_reward_model: bool
@@ -53,7 +53,7 @@ class Plan:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def plan(wanted: Wanted, subject: Subject) -> Plan:
+def plan(wanted: Wanted, candidate: Candidate) -> Plan:
     """Resolve and read every task asked for.
 
     A task that doesn't fit the checkpoint is left out when its whole suite was asked for.
@@ -64,34 +64,15 @@ def plan(wanted: Wanted, subject: Subject) -> Plan:
         if method not in CHOICE_METHODS:
             raise UserError(f"{method!r} is no method: use {' or '.join(CHOICE_METHODS)}.")
     made = Plan()
-    for name in dict.fromkeys(wanted.tasks):
-        benchmark, _, protocol = name.partition("@")
-        if benchmark in BENCHMARKS:
-            known = BENCHMARKS[benchmark][0]
-            if protocol not in ("", known):
-                raise UserError(f"{benchmark} has no protocol {protocol!r}: use {benchmark}@{known}.")
-            if subject.is_reward_model:
-                raise UserError(f"{name} asks a language model, but {subject.path} is a reward model.")
-            made.tasks.append(importlib.import_module(f"evalkit.tasks.{benchmark}").load(wanted.data, wanted.shots, wanted.methods))
-            continue
-        folder, parts, whole = _suite_of(name, subject.run)
-        suite = yaml_task.read_suite(folder)
-        checkpoints = subject.run.path if subject.run and folder.resolve().is_relative_to(subject.run.path.resolve()) else folder
-        for part in parts or suite.tasks:
-            if part not in suite.tasks:
-                raise UserError(f"the suite {suite.name} has no task {part!r}: it has {', '.join(suite.tasks)}.")
-            if any(task.name == f"{suite.name}.{part}" for task in made.tasks):
-                continue
-            reason = _why_not(suite.tasks[part], checkpoints, subject)
-            if reason and not whole:
-                raise UserError(f"{suite.name}.{part} can't be measured here: {reason}.")
-            if reason:
-                made.left_out[f"{suite.name}.{part}"] = reason
-            else:
-                made.tasks.append(yaml_task.load(folder, suite, part, checkpoints, wanted.shots, wanted.methods))
+    for name in wanted.tasks:
+        if name.partition("@")[0] in BENCHMARKS:
+            made.tasks.append(_benchmark(name, wanted, candidate))
+        else:
+            _add_suite(made, name, wanted, candidate)
     if not made.tasks:
         raise UserError("no task fits this checkpoint: " + "; ".join(f"{name}: {reason}" for name, reason in made.left_out.items()) + ".")
-    made.tasks = [narrowed(task, wanted.subjects, wanted.limit) for task in made.tasks]
+    once = {task.name: task for task in made.tasks}
+    made.tasks = [narrowed(task, wanted.subjects, wanted.limit) for task in once.values()]
     return made
 
 
@@ -117,6 +98,33 @@ def narrowed(task: Task, subjects: Sequence[str] | None, limit: int | None) -> T
     return dataclasses.replace(task, items=items)  # type: ignore[arg-type]
 
 
+def _benchmark(name: str, wanted: Wanted, candidate: Candidate) -> Task:
+    benchmark, _, protocol = name.partition("@")
+    known = BENCHMARKS[benchmark][0]
+    if protocol not in ("", known):
+        raise UserError(f"{benchmark} has no protocol {protocol!r}: use {benchmark}@{known}.")
+    if candidate.is_reward_model:
+        raise UserError(f"{name} asks a language model, but {candidate.path} is a reward model.")
+    return importlib.import_module(f"evalkit.tasks.{benchmark}").load(wanted.data, wanted.shots, wanted.methods)
+
+
+def _add_suite(made: Plan, name: str, wanted: Wanted, candidate: Candidate) -> None:
+    """Add a suite's tasks, or the one asked for, to the plan."""
+    folder, parts, whole = _suite_of(name, candidate.run)
+    suite = yaml_task.read_suite(folder)
+    checkpoints = candidate.run.path if candidate.run and folder.resolve().is_relative_to(candidate.run.path.resolve()) else folder
+    for part in parts or suite.tasks:
+        if part not in suite.tasks:
+            raise UserError(f"the suite {suite.name} has no task {part!r}: it has {', '.join(suite.tasks)}.")
+        reason = _why_not(suite.tasks[part], checkpoints, candidate)
+        if reason and not whole:
+            raise UserError(f"{suite.name}.{part} can't be measured here: {reason}.")
+        if reason:
+            made.left_out[f"{suite.name}.{part}"] = reason
+        else:
+            made.tasks.append(yaml_task.load(folder, suite, part, checkpoints, wanted.shots, wanted.methods))
+
+
 def _suite_of(name: str, run: Run | None) -> tuple[Path, list[str], bool]:
     """(folder of the task.yaml, parts asked for or none for all, whether leaving parts out is fine)."""
     if (Path(name) / "task.yaml").is_file():
@@ -133,12 +141,12 @@ def _suite_of(name: str, run: Run | None) -> tuple[Path, list[str], bool]:
     )
 
 
-def _why_not(spec: yaml_task.Spec, checkpoints: Path, subject: Subject) -> str | None:
+def _why_not(spec: yaml_task.Spec, checkpoints: Path, candidate: Candidate) -> str | None:
     """Why a task can't be measured on this checkpoint, or ``None``."""
-    if (spec.kind == "pairs") != subject.is_reward_model:
-        return "it is for reward models" if spec.kind == "pairs" else f"{subject.path.name} is a reward model"
-    if spec.kind in ("answer", "reward") and not subject.has_chat_template:
-        return f"{subject.path.name} has no chat template"
+    if (spec.kind == "pairs") != candidate.is_reward_model:
+        return "it is for reward models" if spec.kind == "pairs" else f"{candidate.path.name} is a reward model"
+    if spec.kind in ("answer", "reward") and not candidate.has_chat_template:
+        return f"{candidate.path.name} has no chat template"
     if isinstance(spec, yaml_task.RewardSpec):
         for name in (spec.reward_model, spec.reference):
             if not (checkpoints / name / "config.json").is_file():

@@ -13,7 +13,7 @@ from evalkit import results
 from evalkit.aggregate import reasons
 from evalkit.bench import Bench, progress
 from evalkit.methods import answer, letters, pairs, perplexity, reward, text
-from evalkit.planning import Plan, Subject, Wanted, plan
+from evalkit.planning import Candidate, Plan, Wanted, plan
 from evalkit.types import ChoiceTask, Measured, Sample, Task, TextTask
 from modelkit import checkpoint, device
 from modelkit.errors import UserError
@@ -63,20 +63,20 @@ def evaluate(path: Path, wanted: Wanted, settings: Settings, say: Callable[[str]
     where = device.choose_device(settings.device)
     threads = device.set_threads()
     tokenizer = checkpoint.load_tokenizer(path)
-    subject = Subject(path, checkpoint.is_reward_model(path), tokenizer.chat_template is not None, run_of(path))
-    if settings.chat and not subject.has_chat_template:
+    candidate = Candidate(path, checkpoint.is_reward_model(path), tokenizer.chat_template is not None, run_of(path))
+    if settings.chat and not candidate.has_chat_template:
         raise UserError(f"--chat needs a chat template, and {path} has none.")
-    planned = plan(wanted, subject)
+    planned = plan(wanted, candidate)
     for name, reason in planned.left_out.items():
         say(f"left out {name}: {reason}")
 
     mark = fingerprint(path)
     asked = _asked(wanted, settings, planned)
     identity = results.result_id(path, wanted.tasks, {"fingerprint": mark, "data": [task.data for task in planned.tasks], **asked})
-    out = settings.out or (subject.run.evaluations() if subject.run else Path("results")) / identity
+    out = settings.out or (candidate.run.evaluations() if candidate.run else Path("results")) / identity
     results.check_writable(out)
 
-    model = checkpoint.load_model(path, "reward" if subject.is_reward_model else "language", dtype, where)
+    model = checkpoint.load_model(path, "reward" if candidate.is_reward_model else "language", dtype, where)
     scores: dict[str, TaskScore] = {}
     samples: dict[str, list[Sample]] = {}
     start = time.perf_counter()

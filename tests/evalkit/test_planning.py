@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.planning import Plan, Subject, Wanted, narrowed, plan
+from evalkit.planning import Candidate, Plan, Wanted, narrowed, plan
 from evalkit.tasks import yaml_task
 from evalkit.types import ChoiceTask, RewardTask, TextTask
 from modelkit.errors import UserError
@@ -16,7 +16,7 @@ from tests.evalkit.tiny import write_csv, write_jsonl, write_suite
 
 
 def planned(run: Run, name: str, *tasks: str, template: bool = True, **wanted) -> Plan:
-    return plan(Wanted(tasks, **wanted), Subject(run.checkpoint(name), name == "rm", template, run))
+    return plan(Wanted(tasks, **wanted), Candidate(run.checkpoint(name), name == "rm", template, run))
 
 
 def names(made: Plan) -> list[str]:
