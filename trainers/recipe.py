@@ -37,10 +37,16 @@ class World(_Section):
 
 
 class Optimisation(_Section):
-    """AdamW with warm-up and cosine decay. A step sees about ``tokens`` tokens, in micro-batches of ``micro_tokens``."""
+    """How weights are updated, with warm-up and cosine decay. A step sees about ``tokens`` tokens, in parts of ``micro_tokens``.
+
+    ``muon`` orthogonalises the updates of the body's matrices (Jordan et al. 2024) at ``muon_lr``, and leaves embeddings, heads
+    and vectors to AdamW at ``lr``: a small model learns from scratch in noticeably fewer tokens with it.
+    """
 
     steps: int = Field(gt=0)
     lr: float = Field(gt=0)
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    muon_lr: float = Field(0.01, gt=0)
     tokens: int = Field(2048, gt=0)
     micro_tokens: int = Field(4096, gt=0)
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps")

@@ -62,11 +62,12 @@ def build(seed: int, limit: int | None = None, shares: Shares = Shares()) -> Cor
     }
     held = random.Random(seed + 1)
     heldout = {
-        "answers.jsonl": [_answer(fact, question, kind) for fact in facts for kind, question in _heldout_questions(fact)],
-        "pairs.jsonl": _pairs(facts, other, held, copies=1, questions=lambda fact: [q for _, q in _heldout_questions(fact)]),
+        "answers.jsonl": [_answer(fact, fact.unseen_combination) for fact in facts],
+        "wordings.jsonl": [_answer(fact, fact.unseen_phrasing) for fact in _sample(facts, 200, held)],
+        "pairs.jsonl": _pairs(facts, other, held, copies=1, questions=lambda fact: [fact.unseen_combination]),
         "prompts.jsonl": [_prompt(fact, fact.unseen_combination) for fact in _sample(facts, 200, held)],
         "text.jsonl": [
-            {"text": f"{_heldout_questions(fact)[0][1]} {fact.answer(0)}", "category": fact.language} for fact in _sample(facts, 200, held)
+            {"text": f"{fact.unseen_combination} {fact.answer(0)}", "category": fact.language} for fact in _sample(facts, 200, held)
         ],
     }
     return Corpus(training, _choice(facts, held), heldout, {fact.relation.subject: fact.language for fact in facts})
@@ -97,16 +98,13 @@ def write(corpus: Corpus, folder: Path) -> None:
                 "categories": corpus.categories,
             },
             "answer": {"kind": "answer", "data": "answers.jsonl", "max_tokens": 48},
+            "wording": {"kind": "answer", "data": "wordings.jsonl", "max_tokens": 48},
             "pairs": {"kind": "pairs", "data": "pairs.jsonl"},
             "reward": {"kind": "reward", "data": "prompts.jsonl", "reward_model": "rm", "reference": "sft", "samples": 4, "max_tokens": 48},
             "text": {"kind": "text", "data": "text.jsonl"},
         },
     }
     (benchmark / "task.yaml").write_text(yaml.safe_dump(suite, allow_unicode=True, sort_keys=False), encoding="utf-8")
-
-
-def _heldout_questions(fact: Fact) -> list[tuple[str, str]]:
-    return [("combination", fact.unseen_combination), ("phrasing", fact.unseen_phrasing)]
 
 
 def _text(facts: Sequence[Fact], rng: random.Random) -> list[Row]:
@@ -237,12 +235,12 @@ def _pair(kind: str, fact: Fact, twin: Fact, rng: random.Random) -> tuple[str, s
     return reply, style.repeated(reply, language, rng.choice((2, 3)))
 
 
-def _answer(fact: Fact, question: str, kind: str) -> Row:
+def _answer(fact: Fact, question: str) -> Row:
     return {
         "messages": [_user(question)],
         "reference": fact.value,
         "alternatives": list(fact.relation.values),
-        "subject": f"{fact.relation.name}, new {kind}",
+        "subject": fact.relation.name,
         "category": fact.language,
     }
 
