@@ -83,13 +83,21 @@ class Board:
             return bool(asked)
 
     def stop(self) -> None:
-        """End the round: columns that write stop within one decoding step, columns yet to begin end at once."""
+        """End the round: columns that write stop within one decoding step, columns yet to begin will not."""
+        with self._lock:
+            self._end_round()
+
+    def _end_round(self) -> None:
         self._round.cancelled.set()
+        for column in self._round.waiting:
+            turn = self.conversations[column][-1]
+            turn.reply = Reply(turn.checkpoint, phase="done", finish="cancelled")
+        self._round.waiting.clear()
 
     def clear(self) -> None:
         """Stop, and forget everything said."""
         with self._lock:
-            self.stop()
+            self._end_round()
             self.conversations = [[] for _ in range(COLUMNS)]
             self._round = _Round(set())
 

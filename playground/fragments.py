@@ -20,7 +20,7 @@ def safe_markdown(text: str) -> str:
     return "".join(piece if i % 2 else piece.replace("<", "&lt;").replace("![", "!\\[") for i, piece in enumerate(pieces))
 
 
-def reply_text(language: Language, reply: Reply, candidates: int) -> str:
+def reply_text(language: Language, reply: Reply) -> str:
     """What stands in the reply's bubble: its text, or what is being waited for, or the error."""
     if reply.error:
         return f"*{safe_markdown(reply.error)}*"
@@ -29,7 +29,7 @@ def reply_text(language: Language, reply: Reply, candidates: int) -> str:
     if reply.phase == "done":
         return f"*{t(language, 'reply.empty')}*"
     if reply.phase == "writing" and reply.drawn:
-        return f"*{t(language, 'reply.drawing', drawn=reply.drawn, n=candidates)}*"
+        return f"*{t(language, 'reply.drawing', drawn=reply.drawn, n=reply.wanted)}*"
     return f"*{t(language, f'reply.{reply.phase}')}*"
 
 

@@ -59,7 +59,7 @@ class LoadedReward:
 
     model: RewardModel
     reference: RewardReference | None
-    decoding: threading.Lock = field(default_factory=threading.Lock)
+    scoring: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Models:
@@ -138,10 +138,10 @@ class Models:
                 )
             for stale in [old for old in self._cache if old[0] == entry.path]:
                 del self._cache[stale]
-            while sum(size for _, size in self._cache.values()) + needed > self._budget:
-                self._cache.popitem(last=False)
             loaded = _read(entry)
-            self._cache[key] = (loaded, needed)
+            self._cache[key] = (loaded, _bytes(loaded))
+            while len(self._cache) > 1 and sum(size for _, size in self._cache.values()) > self._budget:
+                self._cache.popitem(last=False)
             return loaded
 
 
@@ -162,3 +162,8 @@ def _read(entry: Entry) -> Loaded | LoadedReward:
     if entry.kind == "reward":
         return LoadedReward(RewardModel.load(entry.path, device), RewardReference.read(entry.path))
     return Loaded(checkpoint.load_model(entry.path, device=device), checkpoint.load_tokenizer(entry.path))
+
+
+def _bytes(loaded: Loaded | LoadedReward) -> int:
+    model = loaded.model if isinstance(loaded, Loaded) else loaded.model.model
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())

@@ -58,8 +58,8 @@ class Reply:
     """What is known of a reply so far.
 
     ``reward`` is raw; ``percentile`` (0…100) its place among the run's SFT replies. ``dropped`` counts the oldest turns left out
-    because the model's context is too short. ``candidates`` are ranked, the best (which is ``text``) first; ``drawn`` counts
-    those finished. ``error`` is a sentence for the visitor.
+    because the model's context is too short. ``candidates`` are ranked, the best (which is ``text``) first; while they are being
+    written, ``drawn`` of ``wanted`` are finished. ``error`` is a sentence for the visitor.
     """
 
     checkpoint: str
@@ -72,6 +72,7 @@ class Reply:
     percentile: float | None = None
     candidates: tuple[Candidate, ...] = ()
     drawn: int = 0
+    wanted: int = 1
     dropped: int = 0
     error: str | None = None
 
@@ -101,25 +102,20 @@ def _stream(
     models: Models, checkpoint: str, messages: Sequence[Message], settings: ChatSettings, cancelled: Callable[[], bool]
 ) -> Iterator[Reply]:
     reply = Reply(checkpoint, phase="loading")
-    if cancelled():
-        yield replace(reply, phase="done", finish="cancelled")
-        return
     yield reply
     entry = models.entry(checkpoint)
     judging = entry.kind == "reward"
     loaded = models.language(_writer(models, entry) if judging else entry)
     context = getattr(loaded.model.config, "max_position_embeddings", None)
     ids, kept, dropped = fit(loaded.tokenizer, messages, context, settings.max_tokens)
-    reply = replace(reply, phase="waiting", dropped=dropped)
+    reply = replace(reply, phase="waiting", dropped=dropped, wanted=settings.candidates if judging else 1)
     while not loaded.decoding.acquire(timeout=3 * FRAME_SECONDS):
         yield reply
         if cancelled():
             yield replace(reply, phase="done", finish="cancelled")
             return
     try:
-        drafts, reply = yield from _write(
-            loaded, ids, settings, settings.candidates if judging else 1, replace(reply, phase="writing"), cancelled
-        )
+        drafts, reply = yield from _write(loaded, ids, settings, replace(reply, phase="writing"), cancelled)
     finally:
         loaded.decoding.release()
     if not judging:
@@ -149,13 +145,14 @@ class _Draft:
 
 
 def _write(
-    loaded: Loaded, ids: list[int], settings: ChatSettings, n: int, reply: Reply, cancelled: Callable[[], bool]
+    loaded: Loaded, ids: list[int], settings: ChatSettings, reply: Reply, cancelled: Callable[[], bool]
 ) -> Generator[Reply, None, tuple[list[_Draft], Reply]]:
-    """Write *n* replies to one prompt, whose prefill they share. A single one is shown while it grows."""
+    """Write ``reply.wanted`` replies to one prompt, whose prefill they share. A single one is shown while it grows."""
     from modelkit.generation.loop import stream
     from modelkit.generation.sampling import Sampling
     from modelkit.generation.stream import TextStream
 
+    n = reply.wanted
     drafts = [_Draft(TextStream(loaded.tokenizer)) for _ in range(n)]
     sampling = Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature, top_p=settings.top_p, seed=settings.seed)
     yield reply
@@ -178,7 +175,7 @@ def _score(models: Models, entry: Entry, prompt: list[Message], drafts: list[_Dr
     if judge is None:
         return []
     conversations = [[*prompt, Message(role="assistant", content=draft.text)] for draft in drafts]
-    with judge.decoding:
+    with judge.scoring:
         rewards = judge.model.score(conversations)
     found = [
         Candidate(draft.text, draft.finish, reward, judge.reference.percentile(reward) if judge.reference else None)

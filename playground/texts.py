@@ -7,7 +7,7 @@ from typing import Literal
 Language = Literal["en", "zh"]
 
 TEXTS: dict[str, tuple[str, str]] = {
-    "title": ("RLHF Playground", "RLHF 训练场"),
+    "title": ("RLHF Playground", "RLHF Playground"),
     "subtitle": ("See what each stage of RLHF did to a model, side by side.", "并排看清 RLHF 的每个阶段给模型带来了什么。"),
     "tab.chat": ("Chat", "对话"),
     "tab.train": ("Training", "训练"),
@@ -43,7 +43,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "chat.empty.sft": ("Taught to answer by examples.", "通过示例学会了回答。"),
     "chat.empty.reward": ("Can't talk: picks the best of several SFT replies.", "不会说话：从多个 SFT 回复里挑出最好的。"),
     "chat.empty.rl": ("Trained by PPO to please the reward model.", "用 PPO 训练，以取悦奖励模型。"),
-    "chat.empty.critic": ("", ""),
     "reply.loading": ("loading the model …", "正在加载模型……"),
     "reply.waiting": ("waiting for its turn …", "正在排队……"),
     "reply.writing": ("writing …", "正在书写……"),

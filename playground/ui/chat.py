@@ -204,32 +204,33 @@ def _answer(column: int, services: Services, board: Callable[[gr.Request], Board
 
     def answer(temperature: float, top_p: float, max_tokens: int, seed: int, candidates: int, request: gr.Request) -> Iterator[Any]:
         mine, language = board(request), _language(request)
-        settings = ChatSettings(temperature, top_p, int(max_tokens), int(seed or 0), int(candidates))
+        try:
+            settings = ChatSettings(temperature, top_p, int(max_tokens), int(seed or 0), int(candidates))
+        except UserError as error:
+            mine.stop()
+            raise gr.Error(str(error), print_exception=False) from None
         turns: list[Turn] = []
         try:
             for turns in mine.answer(column, services.models, settings):
-                yield _messages(language, turns, settings.candidates)
+                yield _messages(language, turns)
         except Exception:
             name = secrets.token_hex(4)
             _log.exception("reply %s failed", name)
             if turns:
-                turns[-1].reply = replace(
-                    turns[-1].reply or Reply(turns[-1].checkpoint), phase="done", error=t(language, "reply.failed", id=name)
-                )
-                yield _messages(language, turns)
-        if not turns:
-            yield gr.skip()
+                reply = turns[-1].reply or Reply(turns[-1].checkpoint)
+                turns[-1].reply = replace(reply, phase="done", error=t(language, "reply.failed", id=name))
+        yield _messages(language, mine.conversations[column])
 
     return answer
 
 
-def _messages(language: Language, turns: list[Turn], candidates: int = 0) -> list[dict[str, Any]]:
+def _messages(language: Language, turns: list[Turn]) -> list[dict[str, Any]]:
     """A conversation as the chat component wants it: what was asked, what was replied, and below that the verdict."""
     messages: list[dict[str, Any]] = []
     for turn in turns:
         messages.append({"role": "user", "content": fragments.safe_markdown(turn.prompt)})
         if turn.reply:
-            messages.append({"role": "assistant", "content": fragments.reply_text(language, turn.reply, candidates)})
+            messages.append({"role": "assistant", "content": fragments.reply_text(language, turn.reply)})
             if turn.reply.phase == "done" and not turn.reply.error:
                 messages.append({"role": "assistant", "content": gr.HTML(fragments.verdict(language, turn.reply))})
     return messages

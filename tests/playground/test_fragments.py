@@ -37,10 +37,10 @@ def test_candidates_are_escaped_and_keep_their_order() -> None:
 
 
 def test_a_reply_says_what_it_is_waiting_for() -> None:
-    assert "loading" in fragments.reply_text("en", Reply("r", phase="loading"), 8)
-    assert "3 of 8" in fragments.reply_text("en", Reply("r", phase="writing", drawn=3), 8)
-    assert "空回复" in fragments.reply_text("zh", Reply("r", phase="done"), 8)
-    assert EVIL not in fragments.reply_text("en", Reply("r", phase="done", error=EVIL), 8)
+    assert "loading" in fragments.reply_text("en", Reply("r", phase="loading"))
+    assert "3 of 8" in fragments.reply_text("en", Reply("r", phase="writing", drawn=3, wanted=8))
+    assert "空回复" in fragments.reply_text("zh", Reply("r", phase="done"))
+    assert EVIL not in fragments.reply_text("en", Reply("r", phase="done", error=EVIL))
 
 
 def test_the_stepper_tells_done_active_and_coming_stages_apart(tmp_path: Path) -> None:
