@@ -11,7 +11,7 @@ from playground.texts import Language, duration, stage_name, t
 from playground.training import Trainer
 
 _CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)", re.DOTALL)
-_SAMPLE_EVENTS = 8
+_EVENTS_NOW, _EVENTS_BEFORE = 4, 2
 
 
 def safe_markdown(text: str) -> str:
@@ -140,11 +140,14 @@ def banner(language: Language, watch: RunWatch | None, trainer: Trainer, anythin
 
 
 def samples(language: Language, logs: dict[str, StageLog]) -> str:
-    """What the model said on its way, the newest on top."""
-    events = [(stage, event) for stage, log in logs.items() for event in log.samples]
-    if not events:
+    """What the model said on its way, the newest on top, the last words of each earlier stage below."""
+    talking = [(stage, log.samples) for stage, log in logs.items() if log.samples]
+    if not talking:
         return f'<p class="pg-state">{t(language, "train.samples.none")}</p>'
-    cards = "".join(_sample_card(language, stage, event) for stage, event in reversed(events[-_SAMPLE_EVENTS:]))
+    cards = ""
+    for place, (stage, events) in enumerate(reversed(talking)):
+        shown = events[-(_EVENTS_BEFORE if place else _EVENTS_NOW) :]
+        cards += "".join(_sample_card(language, stage, event) for event in reversed(shown))
     return f'<div class="pg-samples">{cards}</div>'
 
 

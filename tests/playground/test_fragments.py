@@ -60,8 +60,14 @@ def test_the_sentence_of_a_failed_trainer_is_shown_and_escaped(tmp_path: Path) -
     assert "<img" not in html
 
 
-def test_samples_come_newest_first_with_their_stage() -> None:
-    logs = {stage: StageLog(stage, samples=[[Sample(stage, 5, "p", f"{stage} {EVIL}", None)]]) for stage in ("base", "rl")}
+def test_samples_come_newest_first_and_every_stage_keeps_its_last_words() -> None:
+    logs = {
+        stage: StageLog(stage, samples=[[Sample(stage, step, "p", f"{stage} {EVIL}", -0.5)] for step in range(9)])
+        for stage in ("base", "rl")
+    }
     html = fragments.samples("zh", logs)
+    assert [html.count(stage) for stage in ("PPO", "基座")] == [4, 2]
     assert html.index("PPO") < html.index("基座")
+    assert html.index("第 8 步") < html.index("第 7 步")
     assert "<img" not in html
+    assert "−0.50" in html
