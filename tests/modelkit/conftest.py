@@ -13,7 +13,14 @@ from modelkit.checkpoint import StageInfo
 from trainers import tokenizer as tokenizers
 from trainers.reward import from_language_model
 
-TEXTS = ["The capital of France is Paris.", "法国的首都是巴黎。", "What is the capital of Spain?", "西班牙的首都是哪里？", "Answer: A\nB. C. D.", "😀 ok"]
+TEXTS = [
+    "The capital of France is Paris.",
+    "法国的首都是巴黎。",
+    "What is the capital of Spain?",
+    "西班牙的首都是哪里？",
+    "Answer: A\nB. C. D.",
+    "😀 ok",
+]
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,8 @@ def test_nothing_after_the_last_reply_is_scored(tokenizer: PreTrainedTokenizerFa
 
 def test_templates_that_would_train_the_wrong_thing_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
     rewriting = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    never_stops = "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    never_stops = "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}{% endfor %}"
+    never_stops += "{% if add_generation_prompt %}<|assistant|>{% endif %}"
     for template, says in [(rewriting, "rewrites earlier turns"), (never_stops, "could not learn to stop")]:
         broken = copy.deepcopy(tokenizer)
         broken.chat_template = template

@@ -21,7 +21,8 @@ def test_a_saved_checkpoint_loads_with_the_same_weights(saved: Path, model: PreT
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor)
     stage = checkpoint.read_stage(saved)
-    assert stage is not None and stage.metrics == {"loss": 1.5}
+    assert stage is not None
+    assert stage.metrics == {"loss": 1.5}
 
 
 def test_transformers_itself_loads_it(saved: Path, model: PreTrainedModel) -> None:
@@ -80,7 +81,9 @@ def test_a_damaged_checkpoint_is_refused_in_one_sentence(saved: Path, tmp_path: 
         checkpoint.load_tokenizer(folder)
         checkpoint.load_model(folder)
     message = str(raised.value)
-    assert says in message and "damaged" in message and "\n" not in message
+    assert says in message
+    assert "damaged" in message
+    assert "\n" not in message
 
 
 def test_a_reward_model_is_not_taken_for_a_language_model(saved: Path, reward_checkpoint: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,8 @@ def prompts(model: PreTrainedModel, count: int) -> list[list[int]]:
 
 def test_greedy_equals_transformers_generate_token_for_token(model: PreTrainedModel) -> None:
     for prompt, batched in zip(prompts(model, 6), generate(model, prompts(model, 6), GREEDY, stop=[2]), strict=True):
-        expected = model.generate(torch.tensor([prompt]), max_new_tokens=20, do_sample=False)[0].tolist()[len(prompt) :]
+        own: Any = model
+        expected = own.generate(torch.tensor([prompt]), max_new_tokens=20, do_sample=False)[0].tolist()[len(prompt) :]
         assert batched[0].ids == expected
 
 
@@ -47,22 +49,24 @@ def test_reported_logprobs_are_the_models_own(model: PreTrainedModel) -> None:
 
 def test_rows_end_at_a_stop_token_or_at_their_own_length(model: PreTrainedModel) -> None:
     first = generate(model, prompts(model, 1), GREEDY, stop=[])[0][0]
-    assert first.finish == "length" and len(first.ids) == 20
+    assert first.finish == "length"
+    assert len(first.ids) == 20
     stopped = generate(model, prompts(model, 1), GREEDY, stop=[first.ids[4]])[0][0]
-    assert stopped.finish == "stop" and stopped.ids == first.ids[: first.ids.index(first.ids[4]) + 1]
+    assert stopped.finish == "stop"
+    assert stopped.ids == first.ids[: first.ids.index(first.ids[4]) + 1]
 
 
 def test_a_context_that_runs_full_ends_the_reply(model: PreTrainedModel) -> None:
     [[sample]] = generate(model, [[5] * 120], Sampling(max_tokens=50, temperature=0), stop=[])
-    assert len(sample.ids) == 8 and sample.finish == "length"
+    assert len(sample.ids) == 8
+    assert sample.finish == "length"
     with pytest.raises(UserError, match="leave room"):
         generate(model, [[5] * 128], GREEDY, stop=[])
 
 
 def test_cancelling_ends_the_work_within_a_step(model: PreTrainedModel) -> None:
     seen: list[int] = []
-    for token in stream(model, prompts(model, 1), [GREEDY], stop=[], cancelled=lambda: len(seen) >= 3):
-        seen.append(token.id)
+    seen.extend(token.id for token in stream(model, prompts(model, 1), [GREEDY], stop=[], cancelled=lambda: len(seen) >= 3))
     assert len(seen) == 3
     assert generate(model, prompts(model, 1), GREEDY, stop=[], cancelled=lambda: True)[0][0].finish == "cancelled"
 
@@ -89,7 +93,7 @@ def test_top_k_and_top_p_restrict_what_is_chosen() -> None:
 def test_impossible_settings_are_refused() -> None:
     for wrong in ({"max_tokens": 0}, {"temperature": -1.0}, {"temperature": float("nan")}, {"top_p": 0.0}, {"top_k": -1}):
         with pytest.raises(UserError):
-            Sampling(**wrong)  # type: ignore[arg-type]
+            Sampling(**wrong)
 
 
 def test_a_stream_never_breaks_a_character(tokenizer: PreTrainedTokenizerFast) -> None:

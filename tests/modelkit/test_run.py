@@ -7,7 +7,12 @@ import pytest
 from modelkit.errors import UserError
 from modelkit.run import Run, RunInfo, Stage, find_runs, run_of
 
-INFO = RunInfo(name="R", recipe="sha256:0", languages=["en"], stages=[Stage(name=n, kind=k, title={"en": n}) for n, k in (("sft", "sft"), ("rl", "rl"))])
+INFO = RunInfo(
+    name="R",
+    recipe="sha256:0",
+    languages=["en"],
+    stages=[Stage(name=n, kind=k, title={"en": n}) for n, k in (("sft", "sft"), ("rl", "rl"))],
+)
 
 
 def test_a_run_is_found_with_the_checkpoints_that_are_whole(tmp_path: Path) -> None:
@@ -17,7 +22,8 @@ def test_a_run_is_found_with_the_checkpoints_that_are_whole(tmp_path: Path) -> N
     (run.checkpoint("sft") / "config.json").write_text("{}")
     assert [stage.name for stage in run.ready()] == ["sft"]
     found = run_of(run.checkpoint("sft"))
-    assert found is not None and found.info == INFO
+    assert found is not None
+    assert found.info == INFO
     assert [r.path for r in find_runs([tmp_path / "runs"])] == [run.path] == [r.path for r in find_runs([run.path])]
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForSequenceClassification,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from modelkit.chat import Message, encode_chat
 from modelkit.reward import RewardModel, RewardReference, token_values
@@ -50,11 +59,12 @@ def test_continuation_logprobs_equal_one_pair_at_a_time(model: PreTrainedModel, 
 
 def test_the_short_way_to_the_logits_is_taken_only_where_it_is_known_to_be_right(model: PreTrainedModel) -> None:
     assert plain_head(model)
-    model.config.model_type, kept = "gemma2", model.config.model_type
-    try:
-        assert not plain_head(model)
-    finally:
-        model.config.model_type = kept
+    small: dict[str, Any] = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    capped = Gemma2ForCausalLM(Gemma2Config(**small, num_key_value_heads=1, head_dim=8)).eval()
+    assert not plain_head(capped)
+    [found] = continuation_logprobs(capped, [[3, 4]], [[5, 6]])
+    chances = slow_logprobs(capped, [3, 4, 5, 6])
+    torch.testing.assert_close(found, torch.stack([chances[1, 5], chances[2, 6]]), atol=1e-5, rtol=0)
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 200))
@@ -67,13 +77,15 @@ def test_batches_hold_every_index_once_within_the_budget(lengths: list[int], bud
 def test_rewards_equal_the_classification_head_of_transformers(reward_checkpoint: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     rewards = RewardModel.load(reward_checkpoint)
     chats: list[list[Message]] = [
-        [{"role": "user", "content": "法国的首都是哪里？"}, {"role": "assistant", "content": answer}] for answer in ("巴黎。", "Paris", "is")
+        [{"role": "user", "content": "法国的首都是哪里？"}, {"role": "assistant", "content": answer}]
+        for answer in ("巴黎。", "Paris", "is")
     ]
     plain = AutoModelForSequenceClassification.from_pretrained(reward_checkpoint).eval()
-    slow = [float(plain(torch.tensor([encode_chat(tokenizer, chat).ids])).logits) for chat in chats]
+    slow = [plain(torch.tensor([encode_chat(tokenizer, chat).ids])).logits.item() for chat in chats]
     assert rewards.score(chats) == pytest.approx(slow, abs=1e-5)
     best, found = rewards.best_of(chats[0][:1], ["巴黎。", "Paris", "is"])
-    assert found == pytest.approx(slow, abs=1e-5) and best == max(range(3), key=slow.__getitem__)
+    assert found == pytest.approx(slow, abs=1e-5)
+    assert best == max(range(3), key=slow.__getitem__)
 
 
 def test_padding_changes_no_value(reward_checkpoint: Path) -> None:
@@ -88,4 +100,5 @@ def test_padding_changes_no_value(reward_checkpoint: Path) -> None:
 def test_percentiles_count_ties_half() -> None:
     reference = RewardReference.of([1.0, 2.0, 2.0, 3.0])
     assert [reference.percentile(reward) for reward in (0.0, 1.0, 2.0, 3.5)] == [0.0, 12.5, 50.0, 100.0]
-    assert reference.mean == 2.0 and reference.sd == pytest.approx((2 / 3) ** 0.5)
+    assert reference.mean == 2.0
+    assert reference.sd == pytest.approx((2 / 3) ** 0.5)

@@ -1,0 +1,58 @@
+"""A tiny world to train on: tokenizer, model, examples, pairs and prompts in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from trainers import tokenizer as tokenizers
+from trainers.data import dataset
+from trainers.data.dataset import Counts, Example, Pair, Prompt
+from trainers.pocket import corpus
+
+
+@dataclass(frozen=True)
+class World:
+    tokenizer: PreTrainedTokenizerFast
+    examples: list[Example]
+    pairs: list[Pair]
+    prompts: list[Prompt]
+    model: Callable[[], PreTrainedModel]
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    made = corpus.build(seed=0, limit=3)
+    texts = [row["text"] for row in made.training["text.jsonl"]]
+    texts += [message["content"] for row in made.training["sft.jsonl"] for message in row["messages"]]
+    tokenizer, _ = tokenizers.train(texts, 700, 128)
+
+    def model() -> PreTrainedModel:
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=700,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=128,
+            tie_word_embeddings=True,
+            initializer_range=0.1,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=3,
+        )
+        return LlamaForCausalLM(config).eval()
+
+    return World(
+        tokenizer,
+        dataset.chat_examples(made.training["sft.jsonl"], tokenizer, 128, Counts()),
+        dataset.pairs(made.training["pairs.jsonl"], tokenizer, 128, Counts()),
+        dataset.prompts(made.training["prompts.jsonl"], tokenizer, 100, Counts()),
+        model,
+    )
