@@ -33,80 +33,32 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
     banner = gr.HTML(visible=False)
     columns, selectors, chats = _columns(i18n)
     with gr.Row(elem_id="pg-prompt"):
-        prompt = gr.Textbox(
-            label=i18n("chat.prompt"),
-            placeholder=i18n("chat.prompt.placeholder"),
-            show_label=False,
-            container=False,
-            lines=1,
-            max_lines=6,
-            max_length=MAX_PROMPT_CHARACTERS,
-            scale=8,
-            elem_id="pg-message",
-        )
+        prompt = _prompt(i18n)
         send = gr.Button(i18n("chat.send"), variant="primary", scale=0, interactive=False, elem_id="pg-send")
         stop = gr.Button(i18n("chat.stop"), variant="stop", scale=0, visible=False, elem_id="pg-stop")
         again = gr.Button(i18n("chat.again"), scale=0, elem_id="pg-again")
         clear = gr.Button(i18n("chat.clear"), scale=0, elem_id="pg-clear")
     with gr.Row(elem_id="pg-actions"):
-        offers = gr.Dataset(
-            components=[prompt], samples=[], label=i18n("chat.examples"), samples_per_page=10, scale=3, elem_id="pg-examples"
-        )
+        offers = gr.Dataset(components=[prompt], samples=[], label=i18n("chat.examples"), samples_per_page=10, scale=3)
         with gr.Accordion(i18n("chat.settings"), open=False):
-            count = gr.Radio([1, 2, 3, 4], value=1, label=i18n("chat.columns"), elem_id="pg-count")
+            count = gr.Radio(list(range(1, COLUMNS + 1)), value=1, label=i18n("chat.columns"), elem_id="pg-count")
             sampling = _sampling(i18n)
-    counted = gr.State(False)
-    seen = gr.State(())
+    counted, seen = gr.State(False), gr.State(())
 
-    def board(request: gr.Request) -> Board:
-        return services.boards.of(request.session_hash or secrets.token_hex(8))
-
-    def shown(request: gr.Request) -> list[Any]:
-        """The columns' conversations, and which of Send and Stop can be pressed."""
-        mine, language = board(request), _language(request)
-        return [*(_messages(language, turns) for turns in mine.conversations), *_buttons(mine)]
-
-    def begin(text: str, shown_columns: int, request: gr.Request, *chosen: str | None) -> list[Any]:
-        try:
-            begun = board(request).begin(text or "", chosen[:shown_columns])
-        except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-        return ["", *shown(request)] if begun else [gr.skip()] * (COLUMNS + 3)
-
-    def begin_with(row: list[str], shown_columns: int, request: gr.Request, *chosen: str | None) -> list[Any]:
-        return begin(row[0], shown_columns, request, *chosen)
-
-    def restart(shown_columns: int, request: gr.Request, *chosen: str | None) -> list[Any]:
-        board(request).again(chosen[:shown_columns])
-        return shown(request)
-
-    def wipe(request: gr.Request) -> list[Any]:
-        board(request).clear()
-        return shown(request)
-
-    def buttons(request: gr.Request) -> list[Any]:
-        return _buttons(board(request))
-
-    def halt(request: gr.Request) -> None:
-        board(request).stop()
-
-    def leave(request: gr.Request) -> None:
-        services.boards.leave(request.session_hash or "")
-
-    chat_outputs = [*chats, send, stop]
+    on = _Handlers(services)
+    conversations = [*chats, send, stop]
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "undocumented"}
     asked = [prompt.submit, send.click]
     starts = [
-        gr.on(asked, begin, [prompt, count, *selectors], [prompt, *chat_outputs], api_name="begin", **quick),
-        offers.click(begin_with, [offers, count, *selectors], [prompt, *chat_outputs], **quick),
-        again.click(restart, [count, *selectors], chat_outputs, api_name="again", **quick),
+        gr.on(asked, on.begin, [prompt, count, *selectors], [prompt, *conversations], api_name="begin", **quick),
+        offers.click(on.begin_with, [offers, count, *selectors], [prompt, *conversations], **quick),
+        again.click(on.restart, [count, *selectors], conversations, api_name="again", **quick),
     ]
-    answers = [_answer(column, services, board) for column in range(COLUMNS)]
     writing = []
     for number, start in enumerate(starts):
         for column, chat in enumerate(chats):
             event = start.success(
-                answers[column],
+                on.answer(column),
                 sampling,
                 chat,
                 concurrency_id=f"column-{column + 1}",
@@ -115,39 +67,17 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
                 api_name=f"column_{column + 1}" if number == 0 else None,
                 api_visibility="undocumented",
             )
-            event.then(buttons, None, [send, stop], **quick)
+            event.then(on.settle, None, [send, stop], **quick)
             writing.append(event)
-    stop.click(halt, None, None, api_name="stop", **quick)
-    clear.click(wipe, None, chat_outputs, cancels=writing, api_name="clear", **quick)
-
-    def refresh(seen: tuple[int, ...], counted: bool, shown_columns: int, request: gr.Request, *chosen: str | None) -> list[Any]:
-        language = _language(request)
-        notice, entries = _notice(language, services), services.models.catalogue()
-        now = (hash(notice), hash((language, tuple(entry.id for entry in entries))))
-        first = gr.HTML(notice, visible=bool(notice)) if now[:1] != seen[:1] else gr.skip()
-        if now[1:] == seen[1:]:
-            return [now, first, *[gr.skip()] * (2 * COLUMNS + 3)]
-        values = _assign([entry.id for entry in entries], services.models.defaults(), list(chosen))
-        choices = [(entry.title(language), entry.id) for entry in entries]
-        wanted = shown_columns if counted else min(COLUMNS, max(1, len(services.models.defaults())))
-        offers = gr.Dataset(samples=[[text] for text in examples(entries[0].run if entries else None, language)])
-        return [
-            now,
-            first,
-            offers,
-            wanted,
-            gr.Button(interactive=bool(entries)),
-            *(gr.Column(visible=column < wanted and bool(entries)) for column in range(COLUMNS)),
-            *(gr.Dropdown(choices=choices, value=value) for value in values),
-        ]
-
-    def introduce(chosen: str | None, request: gr.Request) -> Any:
-        return _introduction(services, chosen, _language(request))
-
-    timer = gr.Timer(REFRESH_SECONDS)
+    stop.click(on.stop, None, None, api_name="stop", **quick)
+    clear.click(on.clear, None, conversations, cancels=writing, api_name="clear", **quick)
+    count.input(on.show_columns, count, [counted, *columns], **quick)
+    for selector, chat in zip(selectors, chats, strict=True):
+        selector.change(on.introduce, selector, chat, **quick)
+    page.unload(on.leave)
     gr.on(
-        [page.load, timer.tick],
-        refresh,
+        [page.load, gr.Timer(REFRESH_SECONDS).tick],
+        on.refresh,
         [seen, counted, count, *selectors],
         [seen, banner, offers, count, send, *columns, *selectors],
         api_name="refresh",
@@ -155,12 +85,130 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         show_progress="hidden",
         concurrency_limit=None,
     )
-    count.input(
-        lambda wanted: [True, *(gr.Column(visible=column < wanted) for column in range(COLUMNS))], count, [counted, *columns], **quick
+
+
+class _Handlers:
+    """What the events call. All that a visitor has said lives in the board of their session, not in the page."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def begin(self, text: str, shown: int, request: gr.Request, *chosen: str | None) -> list[Any]:
+        """Put a message to the columns shown: the prompt (now empty), the conversations, Send and Stop."""
+        try:
+            begun = self._board(request).begin(text or "", chosen[:shown])
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        return ["", *self._conversations(request)] if begun else [gr.skip()] * (COLUMNS + 3)
+
+    def begin_with(self, row: list[str], shown: int, request: gr.Request, *chosen: str | None) -> list[Any]:
+        """Put one of the prompts on offer to the columns."""
+        return self.begin(row[0], shown, request, *chosen)
+
+    def restart(self, shown: int, request: gr.Request, *chosen: str | None) -> list[Any]:
+        """Ask the last message once more."""
+        self._board(request).again(chosen[:shown])
+        return self._conversations(request)
+
+    def answer(self, column: int) -> Callable[..., Iterator[Any]]:
+        """The handler that lets one column answer."""
+
+        def answer(temperature: float, top_p: float, max_tokens: int, seed: int, candidates: int, request: gr.Request) -> Iterator[Any]:
+            board, language = self._board(request), _language(request)
+            try:
+                settings = ChatSettings(temperature, top_p, int(max_tokens), int(seed or 0), int(candidates))
+            except UserError as error:
+                board.stop()
+                raise gr.Error(str(error), print_exception=False) from None
+            turns: list[Turn] = []
+            try:
+                for turns in board.answer(column, self._services.models, settings):
+                    yield _messages(language, turns)
+            except Exception:
+                name = secrets.token_hex(4)
+                _log.exception("reply %s failed", name)
+                if turns:
+                    reply = turns[-1].reply or Reply(turns[-1].checkpoint)
+                    turns[-1].reply = replace(reply, phase="done", error=t(language, "reply.failed", id=name))
+            yield _messages(language, board.conversations[column])
+
+        return answer
+
+    def settle(self, request: gr.Request) -> list[Any]:
+        """Send comes back when the last column has finished."""
+        return _buttons(self._board(request))
+
+    def stop(self, request: gr.Request) -> None:
+        """Stop every column."""
+        self._board(request).stop()
+
+    def clear(self, request: gr.Request) -> list[Any]:
+        """Forget what was said."""
+        self._board(request).clear()
+        return self._conversations(request)
+
+    def leave(self, request: gr.Request) -> None:
+        """The visitor has closed the page."""
+        self._services.boards.leave(request.session_hash or "")
+
+    def show_columns(self, count: int) -> list[Any]:
+        """The visitor has chosen how many columns there are; from now on that is kept."""
+        return [True, *(gr.Column(visible=column < count) for column in range(COLUMNS))]
+
+    def introduce(self, chosen: str | None, request: gr.Request) -> Any:
+        """The line that stands in a column nobody has spoken in yet."""
+        entry = next((entry for entry in self._services.models.catalogue() if entry.id == chosen), None)
+        return gr.Chatbot(placeholder=t(_language(request), f"chat.empty.{entry.kind}") if entry else None)
+
+    def refresh(self, seen: tuple[int, ...], counted: bool, shown: int, request: gr.Request, *chosen: str | None) -> list[Any]:
+        """Offer the checkpoints written since, and say what is being trained; only what has changed is sent."""
+        language, models = _language(request), self._services.models
+        notice, entries = self._notice(language), models.catalogue()
+        now = (hash(notice), hash((language, tuple(entry.id for entry in entries))))
+        said = gr.HTML(notice, visible=bool(notice)) if now[:1] != seen[:1] else gr.skip()
+        if now[1:] == seen[1:]:
+            return [now, said, *[gr.skip()] * (2 * COLUMNS + 3)]
+        defaults = models.defaults()
+        values = _assign([entry.id for entry in entries], defaults, list(chosen))
+        choices = [(entry.title(language), entry.id) for entry in entries]
+        wanted = shown if counted else max(1, len(defaults))
+        return [
+            now,
+            said,
+            gr.Dataset(samples=[[text] for text in examples(entries[0].run if entries else None, language)]),
+            wanted,
+            gr.Button(interactive=bool(entries)),
+            *(gr.Column(visible=column < wanted and bool(entries)) for column in range(COLUMNS)),
+            *(gr.Dropdown(choices=choices, value=value) for value in values),
+        ]
+
+    def _board(self, request: gr.Request) -> Board:
+        return self._services.boards.of(request.session_hash or secrets.token_hex(8))
+
+    def _conversations(self, request: gr.Request) -> list[Any]:
+        board, language = self._board(request), _language(request)
+        return [*(_messages(language, turns) for turns in board.conversations), *_buttons(board)]
+
+    def _notice(self, language: Language) -> str:
+        trainer = self._services.trainer
+        watch = self._services.watches.of(trainer.run.name if trainer.run else None)
+        if watch:
+            watch.poll()
+        return fragments.banner(language, watch, trainer, bool(self._services.models.catalogue()))
+
+
+def _prompt(i18n: gr.I18n) -> gr.Textbox:
+    return gr.Textbox(
+        label=i18n("chat.prompt"),
+        placeholder=i18n("chat.prompt.placeholder"),
+        show_label=False,
+        container=False,
+        lines=1,
+        max_lines=6,
+        max_length=MAX_PROMPT_CHARACTERS,
+        scale=8,
+        elem_id="pg-message",
     )
-    for selector, chat in zip(selectors, chats, strict=True):
-        selector.change(introduce, selector, chat, **quick)
-    page.unload(leave)
 
 
 def _columns(i18n: gr.I18n) -> tuple[list[gr.Column], list[gr.Dropdown], list[gr.Chatbot]]:
@@ -199,31 +247,6 @@ def _sampling(i18n: gr.I18n) -> list[Any]:
     ]
 
 
-def _answer(column: int, services: Services, board: Callable[[gr.Request], Board]) -> Callable[..., Iterator[Any]]:
-    """The handler of one column."""
-
-    def answer(temperature: float, top_p: float, max_tokens: int, seed: int, candidates: int, request: gr.Request) -> Iterator[Any]:
-        mine, language = board(request), _language(request)
-        try:
-            settings = ChatSettings(temperature, top_p, int(max_tokens), int(seed or 0), int(candidates))
-        except UserError as error:
-            mine.stop()
-            raise gr.Error(str(error), print_exception=False) from None
-        turns: list[Turn] = []
-        try:
-            for turns in mine.answer(column, services.models, settings):
-                yield _messages(language, turns)
-        except Exception:
-            name = secrets.token_hex(4)
-            _log.exception("reply %s failed", name)
-            if turns:
-                reply = turns[-1].reply or Reply(turns[-1].checkpoint)
-                turns[-1].reply = replace(reply, phase="done", error=t(language, "reply.failed", id=name))
-        yield _messages(language, mine.conversations[column])
-
-    return answer
-
-
 def _messages(language: Language, turns: list[Turn]) -> list[dict[str, Any]]:
     """A conversation as the chat component wants it: what was asked, what was replied, and below that the verdict."""
     messages: list[dict[str, Any]] = []
@@ -246,20 +269,6 @@ def _assign(ids: list[str], defaults: list[str], chosen: list[str | None]) -> li
         now if now in ids else defaults[column] if column < len(defaults) else (ids[-1] if ids else None)
         for column, now in enumerate(chosen)
     ]
-
-
-def _introduction(services: Services, chosen: str | None, language: Language) -> Any:
-    """The line that stands in a column nobody has spoken in yet."""
-    entry = next((entry for entry in services.models.catalogue() if entry.id == chosen), None)
-    return gr.Chatbot(placeholder=t(language, f"chat.empty.{entry.kind}") if entry else None)
-
-
-def _notice(language: Language, services: Services) -> str:
-    trainer = services.trainer
-    watch = services.watches.of(trainer.run.name if trainer.run else None)
-    if watch:
-        watch.poll()
-    return fragments.banner(language, watch, trainer, bool(services.models.catalogue()))
 
 
 def _language(request: gr.Request) -> Language:
