@@ -19,6 +19,7 @@ class StageLog:
 
     def __init__(self, path: Path, keep_bytes: int = 0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
         self._file = path.open("ab")
         if self._file.tell() > keep_bytes:
             self._file.truncate(keep_bytes)

@@ -77,12 +77,9 @@ def to_markdown(card: dict[str, Any]) -> str:
         lines.append(f"| {metric} | " + " | ".join(f"{row[name]:.3f}" if name in row else "" for name in columns) + " |")
     lines += ["", "## Work", "", "| stage | steps | tokens | seconds | tokens/s |", "|---|---|---|---|---|"]
     for stage in card["stages"]:
-        speed = f"{stage['tokens'] / stage['seconds']:,.0f}" if stage["tokens"] and stage["seconds"] else ""
-        lines.append(
-            f"| {stage['name']} | {stage['steps'] or ''} | {stage['tokens'] or '':,} | {stage['seconds']:.1f} | {speed} |".replace(
-                "| , |", "| |"
-            )
-        )
+        steps, tokens = (f"{stage[key]:,}" if stage[key] else "" for key in ("steps", "tokens"))
+        speed = f"{stage['tokens'] / stage['seconds']:,.0f}" if tokens and stage["seconds"] else ""
+        lines.append(f"| {stage['name']} | {steps} | {tokens} | {stage['seconds']:.1f} | {speed} |")
     with_data = [stage for stage in card["stages"] if stage.get("data")]
     if with_data:
         lines += ["", "## Data", "", "| stage | rows | used | bad | dropped | truncated |", "|---|---|---|---|---|---|"]

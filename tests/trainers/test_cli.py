@@ -1,0 +1,139 @@
+"""Bad input gets one sentence and a non-zero exit; a whole tiny run ends with its report card."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from modelkit.errors import UserError
+from modelkit.run import Run
+from trainers import recipe, report
+from trainers.recipe import Bar
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def trainers(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "trainers", *map(str, arguments)]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300, check=False)
+
+
+def refused(says: str, *arguments: str | Path) -> None:
+    done = trainers(*arguments)
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.stderr
+    assert says in lines[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_tiny_run_writes_every_checkpoint_and_a_report_card(tmp_path: Path) -> None:
+    out = tmp_path / "tiny"
+    done = trainers("run", ROOT / "recipes" / "pocket-tiny.yaml", "--out", out, "--threads", "1")
+    assert done.returncode == 0, done.stderr
+    assert [stage.name for stage in Run.open(out).ready()] == ["base", "sft", "rm", "critic", "rl"]
+    card = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    metrics = card["metrics"]
+    assert {"choice.perplexity", "choice.letters", "answer", "pairs[truth]", "reward.win_rate", "reward.kl_to_reference", "text"} <= set(
+        metrics
+    )
+    assert set(metrics["answer"]) == {"base", "sft", "rl"}
+    assert set(metrics["pairs"]) == {"rm"}
+    assert set(metrics["reward"]) == {"rl"}
+    assert {"torch", "transformers", "threads"} <= set(card["environment"])
+    assert "| answer |" in (out / "report.md").read_text(encoding="utf-8")
+    progress = json.loads((out / "progress.json").read_text(encoding="utf-8"))
+    assert progress["state"] == "done"
+    assert progress["fraction"] == 1.0
+
+
+def test_impossible_requests_are_refused(tmp_path: Path) -> None:
+    stories = ROOT / "recipes" / "stories-chat.yaml"
+    refused("there is no recipe at", "run", tmp_path / "none.yaml", "--out", tmp_path / "x")
+    refused("give one with --base", "run", stories, "--out", tmp_path / "x")
+    refused("name their folder with --data", "run", stories, "--out", tmp_path / "x", "--base", tmp_path)
+    refused("there is no checkpoint at", "run", stories, "--out", tmp_path / "x", "--base", tmp_path / "none", "--data", tmp_path)
+    refused("leave --base out", "run", ROOT / "recipes" / "pocket-tiny.yaml", "--out", tmp_path / "x", "--base", tmp_path)
+    assert not (tmp_path / "x").exists()
+
+
+def test_missing_data_is_named_after_the_base_was_checked(tmp_path: Path, shared: Path) -> None:
+    stories = ROOT / "recipes" / "stories-chat.yaml"
+    arguments: list[str | Path] = ["run", stories, "--out", tmp_path / "x", "--base", shared / "data" / "stories260k"]
+    refused("there is no data file at", *arguments, "--data", tmp_path)
+    (tmp_path / "stanford-alpaca" / "data").mkdir(parents=True)
+    (tmp_path / "stanford-alpaca" / "data" / "alpaca_5000.json").write_text('[{"instruction": "q"')
+    refused("alpaca_5000.json:1 is not valid JSON", *arguments, "--data", tmp_path, "--out", tmp_path / "y")
+
+
+@pytest.mark.slow
+def test_real_data_trains_a_real_checkpoint_and_counts_what_did_not_fit(tmp_path: Path, shared: Path) -> None:
+    out = tmp_path / "stories"
+    few = [
+        "--set",
+        "sft.steps=3",
+        "--set",
+        "rm.steps=3",
+        "--set",
+        "ppo.steps=1",
+        "--set",
+        "ppo.prompts=8",
+        "--set",
+        "rm.reference_prompts=8",
+    ]
+    few += ["--set", "ppo.max_tokens=16"]
+    base = shared / "data" / "stories260k"
+    done = trainers("run", ROOT / "recipes" / "stories-chat.yaml", "--out", out, "--base", base, "--data", shared / "data", *few)
+    assert done.returncode == 0, done.stderr
+    card = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    data = {stage["name"]: stage["data"] for stage in card["stages"]}
+    assert data["sft"]["truncated"] > 0
+    assert data["rm"]["dropped"] > 100
+    assert data["rl"]["dropped"] > 0
+    assert all(entry["rows"] == entry["used"] + entry["bad"] + entry["dropped"] for entry in (data["sft"],))
+
+
+def _recipe(tmp_path: Path, change: Callable[[str], str]) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(change((ROOT / "recipes" / "pocket-tiny.yaml").read_text(encoding="utf-8")), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "overrides", "says"),
+    [
+        (lambda text: text.replace("vocab_size", "vocab_sise"), [], "vocab_sise: extra inputs are not permitted"),
+        (lambda text: text.replace("steps: 20", "steps: many"), [], "rm.steps: input should be a valid integer"),
+        (lambda text: text + "\n  - [", [], "is not valid YAML"),
+        (lambda text: "just words", [], "holds no recipe"),
+        (lambda text: text, ["sft.steps"], "write it as key=value"),
+        (lambda text: text, ["name.x=1"], "name is not a section"),
+        (lambda text: text, ["ppo.clip_ration=1"], "ppo.clip_ration: extra inputs"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_by_file_and_field(tmp_path: Path, change: Callable[[str], str], overrides: list[str], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        recipe.load(_recipe(tmp_path, change), overrides)
+
+
+def test_overrides_reach_their_field(tmp_path: Path) -> None:
+    loaded = recipe.load(_recipe(tmp_path, lambda text: text), ["ppo.steps=3", "sft.betas=[0.5, 0.9]", "seed=4"])
+    assert (loaded.ppo.steps, loaded.sft.betas, loaded.seed) == (3, (0.5, 0.9), 4)
+
+
+def test_every_recipe_is_valid() -> None:
+    for path in (ROOT / "recipes").glob("*.yaml"):
+        assert recipe.load(path).name == path.stem
+
+
+def test_bars_compare_a_metric_or_a_difference_with_their_limits() -> None:
+    metrics = {"answer": {"sft": 0.8, "rl": 0.85}}
+    assert report._judge(Bar(name="x", stage="rl", metric="answer", at_least=0.0, minus="sft"), metrics)["met"]
+    assert not report._judge(Bar(name="x", stage="sft", metric="answer", at_most=0.2), metrics)["met"]
+    assert not report._judge(Bar(name="x", stage="base", metric="answer", at_most=0.2), metrics)["met"], "what is missing is not met"
