@@ -72,15 +72,18 @@ class Sample:
 
 @dataclass
 class StageLog:
-    """What has been read of one stage's log. ``skipped`` counts lines that are no JSON object."""
+    """What has been read of one stage's log. ``seconds`` it has worked; ``skipped`` counts lines that are no JSON object."""
 
     stage: str
     points: dict[str, list[Point]] = field(default_factory=dict)
     samples: list[list[Sample]] = field(default_factory=list)
+    seconds: float = 0.0
     skipped: int = 0
 
     def add(self, event: dict[str, Any]) -> None:
         """Take in one line. A step that comes again, after a resume, replaces what followed its first coming."""
+        if isinstance(seconds := event.get("seconds"), (int, float)):
+            self.seconds = float(seconds)
         step = event.get("step")
         if not isinstance(step, int):
             return
@@ -165,8 +168,10 @@ class RunWatch:
 
     @property
     def logs(self) -> dict[str, StageLog]:
-        """What was read of each stage's log, in the order the logs appeared."""
-        return {stage: reader.log for stage, reader in self._readers.items()}
+        """What was read of each stage's log, in the order the stages are trained."""
+        order = self.progress.stages if self.progress else []
+        found = sorted(self._readers, key=lambda stage: order.index(stage) if stage in order else len(order))
+        return {stage: self._readers[stage].log for stage in found}
 
     def poll(self) -> None:
         """Read what is new."""
@@ -174,7 +179,7 @@ class RunWatch:
             if time.monotonic() - self._polled < _POLL_SECONDS:
                 return
             self._polled = time.monotonic()
-            for file in sorted((self.run / "logs").glob("*.jsonl"), key=lambda file: file.stat().st_mtime_ns):
+            for file in sorted((self.run / "logs").glob("*.jsonl")):
                 self._readers.setdefault(file.stem, LogReader(file))
             for reader in self._readers.values():
                 reader.poll()

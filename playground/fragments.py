@@ -82,13 +82,12 @@ def _candidate(language: Language, candidate: Candidate) -> str:
 def stepper(language: Language, watch: RunWatch | None, starting: bool, failure: str | None) -> str:
     """The stages of a run as a row of steps, below it one bar and one sentence for the whole."""
     progress = watch.progress if watch else None
-    if progress is None:
+    if watch is None or progress is None:
         key = "train.failed" if failure else "train.starting" if starting else "train.none"
         return f'<div class="pg-train"><p class="pg-state">{escape(t(language, key, message=failure))}</p></div>'
-    alive = watch is not None and watch.alive
-    steps = "".join(_step(language, stage, state) for stage, state in _states(progress, alive).items())
+    steps = "".join(_step(language, stage, state) for stage, state in _states(progress, watch.alive).items())
     bar = _bar("progressbar", t(language, "train.progress"), 100 * progress.fraction)
-    state = t(language, "train.starting") if starting and not alive else escape(sentence(language, progress, alive, failure))
+    state = t(language, "train.starting") if starting and not watch.alive else escape(sentence(language, watch, progress, failure))
     return f'<div class="pg-train"><ol class="pg-stepper">{steps}</ol>{bar}<p class="pg-state">{state}</p></div>'
 
 
@@ -99,13 +98,14 @@ def _step(language: Language, stage: str, state: str) -> str:
     return f'<li class="pg-step pg-{state}"{current}>{inner}</li>'
 
 
-def sentence(language: Language, progress: Progress, alive: bool, failure: str | None) -> str:
+def sentence(language: Language, watch: RunWatch, progress: Progress, failure: str | None) -> str:
     """Where a run stands, in a line. Not escaped."""
     if progress.state == "done":
-        return t(language, "train.done", time=duration(language, progress.seconds))
+        worked = sum(log.seconds for log in watch.logs.values())
+        return t(language, "train.done", time=duration(language, worked))
     if failure or progress.state == "failed":
         return t(language, "train.failed", message=failure or progress.message)
-    if not alive:
+    if not watch.alive:
         return t(language, "train.stopped")
     parts = [t(language, "train.running", percent=f"{100 * progress.fraction:.0f}", stage=stage_name(language, progress.stage))]
     if progress.steps:
@@ -127,7 +127,7 @@ def _states(progress: Progress, alive: bool) -> dict[str, str]:
 def banner(language: Language, watch: RunWatch | None, trainer: Trainer, anything: bool) -> str:
     """The line above the chat: what is being trained, or why there is nothing to talk to. Empty when all is well."""
     if watch and watch.alive and watch.progress:
-        text = f"{t(language, 'chat.training')}: {sentence(language, watch.progress, True, None)}"
+        text = f"{t(language, 'chat.training')}: {sentence(language, watch, watch.progress, None)}"
     elif trainer.failure:
         text = t(language, "train.failed", message=trainer.failure)
     elif trainer.running:

@@ -70,7 +70,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "train.running": ("{percent} % · {stage}", "{percent}% · {stage}"),
     "train.step": ("step {step} of {steps}", "第 {step}/{steps} 步"),
     "train.left": ("about {time} left", "大约还剩 {time}"),
-    "train.done": ("Done in {time}.", "完成，用时 {time}。"),
+    "train.done": ("Done. The stages took {time}.", "完成。各阶段共用时 {time}。"),
     "train.stopped": ("Stopped. The next start goes on from here.", "已停止。下次启动会从这里继续。"),
     "train.failed": ("Training failed: {message}", "训练失败：{message}"),
     "train.again": ("Try again", "再试一次"),

@@ -108,7 +108,7 @@ def test_a_chinese_browser_sees_chinese(serve: Callable[..., str], finished_run:
     page.locator("#pg-chat-2").get_by_text("的 SFT 回复").wait_for(timeout=60_000)
     tab(page, 1)
     page.get_by_text("奖励模型：准确率").wait_for()
-    page.get_by_text("完成，用时 1 分 35 秒").wait_for()
+    page.get_by_text("完成。各阶段共用时 5 秒").wait_for()
 
 
 def test_nothing_sticks_out_on_a_phone(serve: Callable[..., str], finished_run: Path, visit: Visit) -> None:
@@ -149,7 +149,7 @@ def test_training_is_seen_live_and_its_checkpoints_appear_in_the_chat(
     for column in range(1, len(fake_run.STAGES)):
         page.locator(f"#pg-select-{column}").wait_for(timeout=60_000)
     tab(page, 1)
-    shown(page, "Done in").wait_for(timeout=60_000)
+    shown(page, "Done.").wait_for(timeout=60_000)
     page.locator("#pg-report table").wait_for()
     assert page.locator(".pg-samples article").first.inner_text().startswith("PPO")
 

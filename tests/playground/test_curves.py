@@ -92,7 +92,7 @@ def test_a_trainer_is_alive_only_while_its_process_is_and_says_so() -> None:
 def test_a_finished_run_has_its_logs_and_its_report_and_no_trainer(finished_run: Path) -> None:
     watch = RunWatch(finished_run)
     watch.poll()
-    assert set(watch.logs) == {"tokenizer", "base", "sft", "rm", "rl"}
+    assert list(watch.logs) == ["tokenizer", "base", "sft", "rm", "rl"]
     assert watch.report
     assert not watch.alive
 
