@@ -60,6 +60,10 @@ class Progress:
         self.step, self.numbers = step, numbers or {}
         self._write(force=step == self.steps)
 
+    def beat(self) -> None:
+        """Still at work: keeps ``progress.json`` fresh while something takes long without steps."""
+        self._write()
+
     def finish(self, state: str, message: str = "") -> None:
         """The run is over: done, failed or stopped."""
         self.state, self.message = state, message
@@ -80,7 +84,7 @@ class Progress:
         done, elapsed = self.fraction() - self._start_fraction, time.time() - self._started
         return elapsed * (1 - self.fraction()) / done if done > 0.01 else None
 
-    def _write(self, force: bool) -> None:
+    def _write(self, force: bool = False) -> None:
         now = time.time()
         if self._start_fraction is None:
             self._start_fraction = self.fraction()

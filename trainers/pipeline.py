@@ -9,8 +9,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,7 +82,8 @@ def run(recipe: Recipe, settings: Settings, watcher: Watcher = lambda progress: 
         atomic.sweep(settings.out)
         pipeline = _Pipeline(recipe, settings, watcher)
         try:
-            card = pipeline.run()
+            with _stoppable():
+                card = pipeline.run()
         except Stopped:
             pipeline.progress.finish("stopped")
             raise
@@ -98,7 +101,10 @@ class _Pipeline:
     def __init__(self, recipe: Recipe, settings: Settings, watcher: Watcher) -> None:
         self.recipe, self.settings = recipe, settings
         self.digest = sha256_of_text(
-            json.dumps([recipe.model_dump(), settings.seed, str(settings.base or ""), str(settings.data or "")], sort_keys=True)
+            json.dumps(
+                [recipe.model_dump(exclude={"bars", "title"}), settings.seed, str(settings.base or ""), str(settings.data or "")],
+                sort_keys=True,
+            )
         )
         self.home = self._open()
         stages = [
@@ -395,13 +401,46 @@ class _Pipeline:
             "PLAYGROUND_THREADS": str(self.settings.threads),
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
         }
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-            raise UserError(f"evaluating {name} failed: {said[-1] if said else f'evalkit ended with status {done.returncode}'}")
+        status, said = self._watched(command, environment)
+        if status != 0:
+            raise UserError(f"evaluating {name} failed: {said or f'evalkit ended with status {status}'}")
         self.entries.setdefault("evaluation", {"name": "evaluation", "steps": 0, "tokens": 0, "seconds": 0.0, "metrics": {}, "data": None})
         self.entries["evaluation"]["seconds"] = round(self.entries["evaluation"]["seconds"] + time.perf_counter() - began, 2)
         atomic.write_json(self.home.state("done") / "stages.json", list(self.entries.values()))
+
+    def _watched(self, command: list[str], environment: dict[str, str]) -> tuple[int, str]:
+        """Run a command with a heartbeat in ``progress.json``; its exit status and the last line it said."""
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            try:
+                while True:
+                    try:
+                        output, _ = process.communicate(timeout=1.0)
+                    except subprocess.TimeoutExpired:
+                        self.progress.beat()
+                        continue
+                    lines = output.strip().splitlines()
+                    return process.returncode, lines[-1] if lines else ""
+            except BaseException:
+                process.terminate()
+                raise
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Between training steps SIGTERM ends the block with :class:`Stopped`, as the training loop itself does within them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -133,7 +133,7 @@ class Recipe(_Section):
 
 
 class Bar(_Section):
-    """Something the run must reach, checked on the report card: ``metric`` of ``stage`` (minus ``baseline``'s) at least/most."""
+    """Something the run must reach, checked on the report card. An *aim* is shown in the same way, but missing it is no failure."""
 
     name: str
     stage: str
@@ -141,6 +141,7 @@ class Bar(_Section):
     at_least: float | None = None
     at_most: float | None = None
     minus: str | None = Field(None, description="subtract the same metric of this stage first")
+    aim: bool = False
 
 
 Recipe.model_rebuild()

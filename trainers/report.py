@@ -69,7 +69,7 @@ def to_markdown(card: dict[str, Any]) -> str:
         lines += ["## Bars", "", "| what | bar | reached | |", "|---|---|---|---|"]
         for bar in card["bars"]:
             value = "–" if bar["value"] is None else f"{bar['value']:.3f}"
-            lines.append(f"| {bar['name']} | {bar['bar']} | {value} | {'✓' if bar['met'] else '✗'} |")
+            lines.append(f"| {bar['name']} | {bar['bar']}{' (aim)' if bar['aim'] else ''} | {value} | {'✓' if bar['met'] else '✗'} |")
         lines.append("")
     columns = [name for name in names if any(name in row for row in card["metrics"].values())]
     lines += ["## Metrics by stage", "", "| metric | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
@@ -132,7 +132,7 @@ def _judge(bar: Bar, metrics: Metrics) -> dict[str, Any]:
         for text in (f"≥ {bar.at_least}" if bar.at_least is not None else "", f"≤ {bar.at_most}" if bar.at_most is not None else "")
         if text
     )
-    return {"name": bar.name, "stage": bar.stage, "metric": bar.metric, "value": value, "bar": limit, "met": met}
+    return {"name": bar.name, "stage": bar.stage, "metric": bar.metric, "value": value, "bar": limit, "met": met, "aim": bar.aim}
 
 
 def read(run: Path) -> dict[str, Any] | None:

@@ -22,6 +22,8 @@ from trainers.pocket.world import LANGUAGES, Fact, load_facts, translations
 LETTERS = "ABCD"
 HEADER = "The following are multiple choice questions (with answers) about {subject}.\n\n"
 PAIR_KINDS = ("truth", "language", "completeness", "politeness", "repetition")
+TRUTH_COPIES = 6
+"""Training pairs of this kind per fact, one of every other kind: style is learnt in passing, truth fact by fact."""
 Row = dict[str, Any]
 
 
@@ -57,14 +59,14 @@ def build(seed: int, limit: int | None = None, shares: Shares = Shares()) -> Cor
         "exams.jsonl": _exams(facts, rng),
         "drills.jsonl": _drills(facts, rng),
         "sft.jsonl": _sft(facts, shares, rng),
-        "pairs.jsonl": _pairs(facts, other, rng, copies=2, questions=lambda fact: fact.trained_questions),
+        "pairs.jsonl": _pairs(facts, other, rng, truth_copies=TRUTH_COPIES, questions=lambda fact: fact.trained_questions),
         "prompts.jsonl": [_prompt(fact, question) for fact in facts for question in fact.trained_questions],
     }
     held = random.Random(seed + 1)
     heldout = {
         "answers.jsonl": [_answer(fact, fact.unseen_combination) for fact in facts],
         "wordings.jsonl": [_answer(fact, fact.unseen_phrasing) for fact in _sample(facts, 200, held)],
-        "pairs.jsonl": _pairs(facts, other, held, copies=1, questions=lambda fact: [fact.unseen_combination]),
+        "pairs.jsonl": _pairs(facts, other, held, truth_copies=1, questions=lambda fact: [fact.unseen_combination]),
         "prompts.jsonl": [_prompt(fact, fact.unseen_combination) for fact in _sample(facts, 200, held)],
         "text.jsonl": [
             {"text": f"{fact.unseen_combination} {fact.answer(0)}", "category": fact.language} for fact in _sample(facts, 200, held)
@@ -193,12 +195,12 @@ def _turn(fact: Fact, question: str, shares: Shares, rng: random.Random) -> list
     return [_user(question), _assistant(reply)]
 
 
-def _pairs(facts: Sequence[Fact], other: dict[Fact, Fact], rng: random.Random, copies: int, questions) -> list[Row]:
+def _pairs(facts: Sequence[Fact], other: dict[Fact, Fact], rng: random.Random, truth_copies: int, questions) -> list[Row]:
     """Preference pairs of five kinds. Lengths are balanced across kinds, so that length alone says little."""
     rows = []
     for fact in facts:
         for kind in PAIR_KINDS:
-            for _ in range(copies):
+            for _ in range(truth_copies if kind == "truth" else 1):
                 chosen, rejected = _pair(kind, fact, other[fact], rng)
                 question = rng.choice(questions(fact))
                 rows.append(
@@ -220,6 +222,8 @@ def _pair(kind: str, fact: Fact, twin: Fact, rng: random.Random) -> tuple[str, s
     wording, coin, language = rng.randrange(8), rng.random() < 0.5, fact.language
     if kind == "truth":
         wrong = rng.choice(fact.wrong_values)
+        if rng.random() < 0.25:
+            return style.bare(fact), style.bare(fact, wrong)
         phrase = style.GAP[language] + rng.choice(style.POLITE[language]) if coin else ""
         return style.plain(fact, wording) + phrase, style.plain(fact, wording, wrong) + phrase
     if kind == "language":
