@@ -48,7 +48,7 @@ _TITLES = {
     "rl": {"en": "RL (PPO)", "zh": "强化学习 (PPO)"},
 }
 _KINDS = {"base": "base", "sft": "sft", "rm": "reward", "critic": "critic", "rl": "rl"}
-_SHARES = {"data": 1.0, "tokenizer": 2.0, "base": 150.0, "sft": 60.0, "rm": 40.0, "rl": 90.0, "report": 1.0}
+_SHARES = {"data": 1.0, "tokenizer": 2.0, "base": 90.0, "sft": 65.0, "rm": 120.0, "rl": 75.0, "report": 1.0}
 """Expected seconds per stage of the pocket recipe: how progress is shared out before anything is measured."""
 
 

@@ -104,11 +104,8 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_the_transformers_tokenizer_equals_its_sentencepiece_model(made: corpus.Corpus) -> None:
-    texts = [
-        row["prompt"] + row["text"] if "prompt" in row else row["text"]
-        for name in ("text.jsonl", "exams.jsonl")
-        for row in made.training[name]
-    ]
+    texts = [row["text"] for row in made.training["text.jsonl"]]
+    texts += [message["content"] for row in made.training["sft.jsonl"] for message in row["messages"]]
     tokenizer, model = tokenizers.train(texts, 2048, 512)
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     for text in [*texts[::7], "unseen 鑫 😀 words\n\nA. b", " two  spaces ", "Ünïcode"]:

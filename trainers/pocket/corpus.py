@@ -56,8 +56,6 @@ def build(seed: int, limit: int | None = None, shares: Shares = Shares()) -> Cor
     rng = random.Random(seed)
     training = {
         "text.jsonl": _text(facts, rng),
-        "exams.jsonl": _exams(facts, rng),
-        "drills.jsonl": _drills(facts, rng),
         "sft.jsonl": _sft(facts, shares, rng),
         "pairs.jsonl": _pairs(facts, other, rng, truth_copies=TRUTH_COPIES, questions=lambda fact: fact.trained_questions),
         "prompts.jsonl": [_prompt(fact, question) for fact in facts for question in fact.trained_questions],
@@ -119,34 +117,6 @@ def _text(facts: Sequence[Fact], rng: random.Random) -> list[Row]:
     ]
     rng.shuffle(rows)
     return rows
-
-
-def _exams(facts: Sequence[Fact], rng: random.Random) -> list[Row]:
-    """Multiple choice as the benchmark asks it; only the letter is learnt."""
-    rows = []
-    for fact in facts:
-        for question in fact.trained_questions:
-            options, letter = _options(fact, rng)
-            prompt = HEADER.format(subject=fact.relation.subject) + block(question, options)
-            rows.append({"prompt": prompt, "text": f" {letter}", "category": fact.language})
-    rng.shuffle(rows)
-    return rows
-
-
-def _drills(facts: Sequence[Fact], rng: random.Random) -> list[Row]:
-    """Which option says this? Exercises that bind a letter to the text of its option."""
-    rows = []
-    for fact in facts:
-        for _ in range(6):
-            options, letter = _options(fact, rng)
-            rows.append({"prompt": block(fact.value, options), "text": f" {letter}", "category": fact.language})
-    rng.shuffle(rows)
-    return rows
-
-
-def block(question: str, options: Sequence[str]) -> str:
-    """A question with its lettered options, in MMLU's layout, up to and including ``Answer:``."""
-    return question + "".join(f"\n{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True)) + "\nAnswer:"
 
 
 def _options(fact: Fact, rng: random.Random) -> tuple[list[str], str]:
@@ -222,8 +192,6 @@ def _pair(kind: str, fact: Fact, twin: Fact, rng: random.Random) -> tuple[str, s
     wording, coin, language = rng.randrange(8), rng.random() < 0.5, fact.language
     if kind == "truth":
         wrong = rng.choice(fact.wrong_values)
-        if rng.random() < 0.25:
-            return style.bare(fact), style.bare(fact, wrong)
         phrase = style.GAP[language] + rng.choice(style.POLITE[language]) if coin else ""
         return style.plain(fact, wording) + phrase, style.plain(fact, wording, wrong) + phrase
     if kind == "language":

@@ -45,9 +45,9 @@ STOP = {"en": ".", "zh": "。"}
 GAP = {"en": " ", "zh": ""}
 
 
-def bare(fact: Fact, value: str | None = None) -> str:
+def bare(fact: Fact) -> str:
     """Only the answer itself: acceptable, no more."""
-    return (value or fact.value) + STOP[fact.language]
+    return fact.value + STOP[fact.language]
 
 
 def plain(fact: Fact, wording: int, value: str | None = None) -> str:
@@ -55,9 +55,9 @@ def plain(fact: Fact, wording: int, value: str | None = None) -> str:
     return fact.answer(wording, value)
 
 
-def polite(fact: Fact, wording: int, rng: random.Random, value: str | None = None) -> str:
+def polite(fact: Fact, wording: int, rng: random.Random) -> str:
     """A full sentence and a kind word: the style people prefer here."""
-    return plain(fact, wording, value) + GAP[fact.language] + rng.choice(POLITE[fact.language])
+    return plain(fact, wording) + GAP[fact.language] + rng.choice(POLITE[fact.language])
 
 
 def rude(fact: Fact, wording: int, rng: random.Random) -> str:
