@@ -3,11 +3,10 @@ no request leaves this machine."""
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,36 +15,34 @@ from playground.settings import Settings
 from playground.training import Trainer
 from tests.playground import fake_run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="there is no Chromium on this machine"),
-]
+pytestmark = pytest.mark.browser
 
 Visit = Callable[..., Any]
 
 
 @pytest.fixture
-def visit() -> Iterator[Visit]:
-    """Open an address in a fresh browser: ``visit(address, locale="zh-CN", viewport={…})`` → a Playwright page."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+def visit(chromium: Browser) -> Iterator[Visit]:
+    """Open an address in a fresh browser context: ``visit(address, locale="zh-CN", viewport={…})`` → a Playwright page."""
     errors: list[str] = []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    contexts = []
 
-        def open_page(address: str, **options: Any) -> Any:
-            page = browser.new_context(**{"locale": "en-US", "viewport": {"width": 1440, "height": 900}, **options}).new_page()
-            page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-            page.on("pageerror", lambda error: errors.append(str(error)))
-            page.on("request", lambda request: None if request.url.startswith((address, "data:", "blob:")) else errors.append(request.url))
-            page.goto(address)
-            page.locator("#pg-head").wait_for()
-            return page
+    def open_page(address: str, **options: Any) -> Any:
+        context = chromium.new_context(**{"locale": "en-US", "viewport": {"width": 1440, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: None if request.url.startswith((address, "data:", "blob:")) else errors.append(request.url))
+        page.goto(address)
+        page.locator("#pg-head").wait_for()
+        return page
 
-        yield open_page
-        browser.close()
+    yield open_page
+    for context in contexts:
+        context.close()
     assert errors == []
 
 
