@@ -99,7 +99,7 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message])
         raise UserError("a conversation without an assistant turn has nothing to learn from.")
     if messages[-1]["role"] == "assistant":
         text = text[: spans[-1][1]]
-    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ids, offsets = list(encoding["input_ids"]), encoding["offset_mapping"]
     assistant = [any(start <= left < end for start, end in spans) for left, _ in offsets]
     if not any(assistant):
@@ -145,4 +145,4 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], ope
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

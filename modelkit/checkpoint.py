@@ -144,6 +144,9 @@ def save(
 
     *extra* maps further file names to JSON values, which appear together with the rest.
     """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     with atomic.directory(checkpoint) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

@@ -84,9 +84,12 @@ def text_examples(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, conte
     A row's ``prompt`` is read before its text but not learnt.
     """
     examples = []
-    prompts = tokenizer([row["prompt"] for row in rows], add_special_tokens=False)["input_ids"]
+    prompts = tokenizer([row["prompt"] for row in rows], add_special_tokens=False, verbose=False)["input_ids"]
     for row, prompt, ids in zip(
-        rows, prompts, tokenizer([row["prompt"] + row["text"] for row in rows], add_special_tokens=False)["input_ids"], strict=True
+        rows,
+        prompts,
+        tokenizer([row["prompt"] + row["text"] for row in rows], add_special_tokens=False, verbose=False)["input_ids"],
+        strict=True,
     ):
         whole = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
         labelled = [False] * (1 + len(prompt)) + [True] * (len(whole) - 1 - len(prompt))
