@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -133,9 +132,3 @@ def _judge(bar: Bar, metrics: Metrics) -> dict[str, Any]:
         if text
     )
     return {"name": bar.name, "stage": bar.stage, "metric": bar.metric, "value": value, "bar": limit, "met": met, "aim": bar.aim}
-
-
-def read(run: Path) -> dict[str, Any] | None:
-    """The card of a finished run, or ``None``."""
-    file = run / "report.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
