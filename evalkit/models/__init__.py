@@ -1,0 +1,1 @@
+"""What answers: a checkpoint on this machine, or an endpoint."""
