@@ -1,4 +1,7 @@
-"""The one exception that reaches a person as a sentence."""
+"""The exceptions that reach a person as a sentence, and the exit status that each kind has.
+
+0 done · 1 a failure that is ours · 2 the command · 3 the model · 4 the data · 5 the endpoint · 130 interrupted
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,29 @@ from contextlib import contextmanager
 class UserError(Exception):
     """Something the user can mend. The message names the thing and the remedy, in one sentence.
 
-    Command lines print it and exit with status 2; the page shows it; nobody sees a traceback.
+    Command lines print it and exit with ``status``; the page shows it; nobody sees a traceback. Of this class itself: what the
+    command asks for can't be done.
     """
+
+    status = 2
+
+
+class ModelError(UserError):
+    """A checkpoint that is not there, not whole, not safe, or not of the kind needed."""
+
+    status = 3
+
+
+class DataError(UserError):
+    """A data file that is not there, not laid out as it should be, or damaged."""
+
+    status = 4
+
+
+class EndpointError(UserError):
+    """A server that can't be reached, refuses, or doesn't answer as it should."""
+
+    status = 5
 
 
 @contextmanager
@@ -21,7 +45,7 @@ def one_sentence(exit_with: Callable[[int], None] = sys.exit) -> Iterator[None]:
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        exit_with(2)
+        exit_with(error.status)
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise
