@@ -48,6 +48,12 @@ def reasons(samples: Sequence[Sample]) -> dict[str, int]:
     return dict(Counter(sample.reason for sample in samples if sample.reason is not None))
 
 
+def shots_used(samples: Sequence[Sample]) -> dict[str, int]:
+    """How many of the scored questions were asked with how many shots, by number of shots."""
+    counts = Counter(sample.shots_used for sample in samples if sample.shots_used is not None)
+    return {str(shots): counts[shots] for shots in sorted(counts)}
+
+
 def _averages(scored: Sequence[Sample]) -> tuple[float, float]:
     found = choice_accuracy(
         ["right" if sample.correct else "wrong" for sample in scored], ["right"] * len(scored), [sample.item.subject for sample in scored]

@@ -1,46 +1,38 @@
-"""The workbench of an evaluation: the loaded checkpoint, its settings, a progress bar and a counter of tokens."""
+"""The workbench of an evaluation: the loaded model and what every method must know of the settings."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.encoding import Encoder
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
-Watch = Callable[[str, int], Callable[[int], None]]
+    from evalkit.models.local import LocalModel
 
-
-def _unwatched(label: str, total: int) -> Callable[[int], None]:
-    return lambda done: None
+Watch = Callable[[str, int, int], Callable[[int], None]]
 
 
 @dataclass
 class Bench:
-    """What a method works with. ``watch(label, total)`` opens a progress bar and returns what moves it."""
+    """What a method works with."""
 
     checkpoint: Path
     fingerprint: str
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    device: torch.device
-    dtype: torch.dtype
+    model: LocalModel
     chat: bool = False
     seed: int = 0
-    watch: Watch = _unwatched
-    tokens_computed: int = field(default=0)
 
     @property
-    def context(self) -> int | None:
-        """The longest sequence the model reads, in tokens; ``None`` when its configuration doesn't say."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer."""
+        return self.model.tokenizer
 
     def encoder(self) -> Encoder:
         """The encoder of multiple-choice prompts."""
@@ -49,15 +41,23 @@ class Bench:
 
 @contextmanager
 def progress() -> Iterator[Watch]:
-    """Progress bars with rate and time left on standard error; silent where that is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    """One bar per task, with rate and time left, on standard error; silent where that is no terminal.
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    ``watch(label, total, done)`` opens a bar and returns what moves it by a number of items.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(TextColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.1f}/s" if task.speed else "")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(""), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
 
-        def watch(label: str, total: int) -> Callable[[int], None]:
-            bar = bars.add_task(label, total=total)
-            return lambda done: bars.update(bar, completed=done)
+        def watch(label: str, total: int, done: int) -> Callable[[int], None]:
+            bar = bars.add_task(label, total=total, completed=done)
+            return lambda items: bars.advance(bar, items)
 
         yield watch

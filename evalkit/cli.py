@@ -57,8 +57,8 @@ def run(
             typer.echo(line)
         speed = done.result.speed
         typer.echo(f"{speed.seconds:.1f} s, {speed.questions_per_s:.1f} questions/s, {speed.tokens_computed:,} tokens → {done.out}")
-        if done.unsettled:
-            typer.echo(f"error: {done.unsettled} questions are neither scored nor have a reason: please report this.", err=True)
+        if done.lost:
+            typer.echo(f"error: {done.lost} questions are neither scored nor have a reason: please report this.", err=True)
             raise typer.Exit(1)
 
 

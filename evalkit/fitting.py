@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -92,12 +91,6 @@ def drop_longest(encoder: Encoder, asks: Sequence[Ask], limit: int, on_progress:
             fitted.append(Fitted(text, ids, len(ask.shots), header=bool(ask.header)) if fits else _too_long(text, limit))
         on_progress(len(fitted))
     return fitted
-
-
-def shots_used(fitted: Sequence[Fitted]) -> dict[str, int]:
-    """How many of the prompts that fit have how many shots, by number of shots."""
-    counts = Counter(one.shots for one in fitted if one.reason is None)
-    return {str(shots): counts[shots] for shots in sorted(counts)}
 
 
 def _most_shots(encoder: Encoder, asks: Sequence[Ask], part: Iterable[int], length: dict[str, int], limit: int) -> dict[int, int]:

@@ -48,29 +48,10 @@ def write(out: Path, result: Result, samples: dict[str, list[Sample]], log_promp
         for task, lines in samples.items():
             with (folder / "samples" / f"{task}.jsonl").open("w", encoding="utf-8") as file:
                 for sample in lines:
-                    file.write(json.dumps(to_json(sample, log_prompts), ensure_ascii=False) + "\n")
+                    file.write(json.dumps(sample.to_json(log_prompts), ensure_ascii=False) + "\n")
         (folder / "results.json").write_text(
             json.dumps(result.model_dump(mode="json"), ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
         )
-
-
-def to_json(sample: Sample, log_prompts: bool) -> dict[str, Any]:
-    """A sample's line. ``scores`` are natural-log probabilities, by letter."""
-    line: dict[str, Any] = {
-        "id": sample.item.id,
-        "subject": sample.item.subject,
-        "method": sample.method,
-        "gold": sample.gold,
-        "prediction": sample.prediction,
-        "correct": sample.correct,
-        "scores": sample.scores,
-        "shots_used": sample.shots_used,
-        "reason": sample.reason,
-        "prompt_sha256": sha256_of_text(sample.prompt) if sample.prompt is not None else None,
-    }
-    if log_prompts and sample.prompt is not None:
-        line["prompt"] = sample.prompt
-    return line | sample.extra
 
 
 def environment(threads: int, device: str) -> dict[str, Any]:

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evalkit import results
 from evalkit.aggregate import reasons
-from evalkit.bench import Bench, progress
-from evalkit.methods import answer, letters, pairs, perplexity, reward, text
+from evalkit.bench import Bench, Watch, progress
+from evalkit.methods import method
+from evalkit.models import local
 from evalkit.planning import Candidate, Plan, Wanted, plan
-from evalkit.types import ChoiceTask, Measured, Sample, Task, TextTask
+from evalkit.types import ChoiceTask, Sample, Task, TextTask
 from modelkit import checkpoint, device
 from modelkit.errors import UserError
 from modelkit.fingerprint import fingerprint
-from modelkit.records import ModelRecord, Result, Speed, TaskScore
+from modelkit.records import MethodScore, ModelRecord, Result, Speed, TaskScore
 from modelkit.run import run_of
 
-MEASURE: dict[str, Callable[[Any, Bench], Measured]] = {
-    "letters": letters.measure,
-    "perplexity": perplexity.measure,
-    "answer": answer.measure,
-    "pairs": pairs.measure,
-    "reward": reward.measure,
-    "text": text.measure,
-}
+LOST = "nothing came back: please report this"
 
 
 @dataclass(frozen=True)
@@ -45,11 +39,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A finished evaluation and where it lies. ``unsettled`` items are neither scored nor have a reason: there should be none."""
+    """A finished evaluation and where it lies. ``lost`` items are those nobody accounted for: there should be none."""
 
     result: Result
     out: Path
-    unsettled: int
+    lost: int
 
 
 def evaluate(path: Path, wanted: Wanted, settings: Settings, say: Callable[[str], None] = lambda line: None) -> Evaluated:
@@ -76,14 +70,14 @@ def evaluate(path: Path, wanted: Wanted, settings: Settings, say: Callable[[str]
     out = settings.out or (candidate.run.evaluations() if candidate.run else Path("results")) / identity
     results.check_writable(out)
 
-    model = checkpoint.load_model(path, "reward" if candidate.is_reward_model else "language", dtype, where)
+    model = local.load(path, "reward" if candidate.is_reward_model else "language", dtype, where)
+    bench = Bench(path, mark, model, settings.chat, settings.seed)
     scores: dict[str, TaskScore] = {}
     samples: dict[str, list[Sample]] = {}
     start = time.perf_counter()
     with progress() as watch:
-        bench = Bench(path, mark, model, tokenizer, where, dtype, settings.chat, settings.seed, watch)
         for task in planned.tasks:
-            scores[task.name], samples[task.name] = _measure(task, bench)
+            scores[task.name], samples[task.name] = _measure(task, bench, watch)
     seconds = time.perf_counter() - start
 
     stage = checkpoint.read_stage(path)
@@ -95,7 +89,8 @@ def evaluate(path: Path, wanted: Wanted, settings: Settings, say: Callable[[str]
         speed=Speed(
             seconds=seconds,
             questions_per_s=len(everything) / seconds,
-            tokens_computed=bench.tokens_computed,
+            tokens_computed=model.tokens_computed,
+            tokens_reused=model.tokens_reused,
             peak_memory_bytes=results.peak_memory(str(where)),
         ),
         environment=results.environment(threads, str(where)),
@@ -104,33 +99,38 @@ def evaluate(path: Path, wanted: Wanted, settings: Settings, say: Callable[[str]
         left_out=planned.left_out,
     )
     results.write(out, result, samples, settings.log_prompts)
-    return Evaluated(result, out, sum(not sample.settled for sample in everything))
+    return Evaluated(result, out, sum(sample.reason == LOST for sample in everything))
 
 
-def _measure(task: Task, bench: Bench) -> tuple[TaskScore, list[Sample]]:
-    methods = task.methods if isinstance(task, ChoiceTask) else [task.kind]
-    measured = {method: MEASURE[method](task, bench) for method in methods}
-    samples = [sample for one in measured.values() for sample in one.samples]
-    facts: dict[str, Any] = {name: value for one in measured.values() for name, value in one.facts.items()}
+def _measure(task: Task, bench: Bench, watch: Watch) -> tuple[TaskScore, list[Sample]]:
+    names = list(task.methods) if isinstance(task, ChoiceTask) else [task.kind]
+    advance = watch(task.name, len(task.items) * len(names), 0)
+    samples: list[Sample] = []
+    found: dict[str, MethodScore] = {}
+    facts: dict[str, Any] = {}
+    for name in names:
+        done: dict[str, Sample] = {}
+
+        def record(batch: Sequence[Sample], done: dict[str, Sample] = done) -> None:
+            done.update((sample.item.id, sample) for sample in batch)
+            advance(len(batch))
+
+        facts |= method(name).measure(task, task.items, bench, record)
+        own = [done.get(item.id) or Sample(item, name, reason=LOST) for item in task.items]
+        found[name] = method(name).score(task, own)
+        samples += own
     if isinstance(task, ChoiceTask):
         facts |= {
             "protocol": task.protocol.name,
             "shots": task.shots,
-            "shots_used": (measured[methods[0]].score.model_extra or {})["shots_used"],
+            "shots_used": (found[names[0]].model_extra or {})["shots_used"],
             "chat": bench.chat,
             "chance": sum(1 / len(item.options) for item in task.items) / len(task.items),
             "data_notes": task.notes,
         }
     else:
         facts["chat"] = not isinstance(task, TextTask)
-    score = TaskScore(
-        kind=task.kind,
-        data=task.data,
-        methods={method: one.score for method, one in measured.items()},
-        unscored_reasons=reasons(samples),
-        **facts,
-    )
-    return score, samples
+    return TaskScore(kind=task.kind, data=task.data, methods=found, unscored_reasons=reasons(samples), **facts), samples
 
 
 def _asked(wanted: Wanted, settings: Settings, planned: Plan) -> dict[str, Any]:

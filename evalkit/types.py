@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from modelkit.chat import Message
-from modelkit.records import MethodScore
+from modelkit.fingerprint import sha256_of_text
 
 LETTERS = "ABCDEFGHIJ"
 
@@ -56,7 +56,16 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Question:
-    """A multiple-choice question. ``id`` is ``<subject>/<row of the subject's file, from 0>``; ``gold`` is a letter."""
+    """A question of a benchmark.
+
+    :param id: ``<subject>/<row of the subject's file, from 0>``, with ``.<part>`` where a row holds several questions.
+    :param options: empty for a cloze question.
+    :param gold: a letter; several in order ("ABD") for ``multiple``; the answer's text for ``cloze``; "" when it isn't public.
+    :param explanation: a shot's chain of thought.
+    :param points: weight in the official score.
+    :param partial: share of the points for some but not all letters of a ``multiple`` gold and no wrong one.
+    :param part: place among the *parts* questions that one prompt asks together, from 0.
+    """
 
     id: str
     subject: str
@@ -64,6 +73,13 @@ class Question:
     text: str
     options: tuple[str, ...]
     gold: str
+    kind: Literal["single", "multiple", "cloze"] = "single"
+    passage: str = ""
+    explanation: str = ""
+    points: float = 1.0
+    partial: float = 0.0
+    part: int = 0
+    parts: int = 1
 
 
 class Row(BaseModel):
@@ -194,6 +210,7 @@ class Sample:
     """What came of one item: a line of ``samples/<task>.jsonl``. ``correct`` is null where right and wrong don't apply.
 
     An item that could not be measured has a ``reason`` and nothing else; it is unscored, which is not the same as wrong.
+    ``prompt_sha256`` follows from the prompt, and is all that is left of it where prompts aren't kept.
     """
 
     item: Item
@@ -203,9 +220,14 @@ class Sample:
     correct: bool | None = None
     scores: dict[str, float] | None = None
     shots_used: int | None = None
-    prompt: str | None = None
     reason: str | None = None
+    prompt: str | None = None
+    prompt_sha256: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.prompt is not None:
+            self.prompt_sha256 = sha256_of_text(self.prompt)
 
     def answer(self, scores: dict[str, float], shots_used: int) -> None:
         """Settle a choice: the letter with the highest score, the first among equals. A score that is no number is a reason."""
@@ -216,16 +238,19 @@ class Sample:
         self.prediction = max(scores, key=scores.__getitem__)
         self.correct = self.prediction == self.gold
 
-    @property
-    def settled(self) -> bool:
-        """Whether the item is scored or has a reason for not being so."""
-        return self.reason is not None or self.prediction is not None or self.correct is not None or bool(self.extra)
+    def to_json(self, prompts: bool = False) -> dict[str, Any]:
+        """The sample's line, with its prompt if *prompts*; what is ``extra`` follows the fields all samples have."""
+        line: dict[str, Any] = {"id": self.item.id, "subject": self.item.subject} | {name: getattr(self, name) for name in _FIELDS}
+        if prompts and self.prompt is not None:
+            line["prompt"] = self.prompt
+        return line | self.extra
+
+    @classmethod
+    def from_json(cls, line: dict[str, Any], item: Item) -> Sample:
+        """The sample of *item* that :meth:`to_json` made *line* of."""
+        known = {name: line[name] for name in (*_FIELDS, "prompt") if name in line}
+        extra = {name: value for name, value in line.items() if name not in {*known, "id", "subject"}}
+        return cls(item, extra=extra, **known)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What one method found on one task: its score, its samples, and facts about the task worth recording."""
-
-    score: MethodScore
-    samples: list[Sample]
-    facts: dict[str, Any] = field(default_factory=dict)
+_FIELDS = ("method", "gold", "prediction", "correct", "scores", "shots_used", "reason", "prompt_sha256")

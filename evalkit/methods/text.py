@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from evalkit.bench import Bench
+from evalkit.methods import Record
 from evalkit.statistics import ratio_interval
-from evalkit.types import Measured, Sample, TextTask
+from evalkit.types import Sample, TextRow, TextTask
 from modelkit.errors import UserError
 from modelkit.records import MethodScore
-from modelkit.scoring.logprobs import continuation_logprobs
+
+if TYPE_CHECKING:
+    import torch
 
 
 def windows(length: int, context: int) -> list[tuple[int, int, int]]:
@@ -27,8 +32,8 @@ def windows(length: int, context: int) -> list[tuple[int, int, int]]:
     return found
 
 
-def measure(task: TextTask, bench: Bench) -> Measured:
-    """Bits per UTF-8 byte over all texts, each read after the beginning-of-sequence token (or, lacking one, the end's).
+def measure(task: TextTask, items: Sequence[TextRow], bench: Bench, record: Record) -> dict[str, Any]:
+    """Read each text after the beginning-of-sequence token (or, lacking one, the end's), in windows where it is long.
 
     :raises UserError: when the tokenizer has neither.
     """
@@ -36,34 +41,29 @@ def measure(task: TextTask, bench: Bench) -> Measured:
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if first is None:
         raise UserError(f"the tokenizer of {bench.checkpoint} has no beginning-of-sequence token to predict a text's first token from.")
-    texts = [item.text for item in task.items]
-    sequences = [
-        [first, *ids] for ids in tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-    ]
-    spans = [(i, *span) for i, ids in enumerate(sequences) for span in windows(len(ids), bench.context or len(ids))]
-    logprobs = continuation_logprobs(
-        bench.model,
+    texts = [item.text for item in items]
+    encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"] if texts else []
+    sequences = [[first, *ids] for ids in encoded]
+    spans = [(i, *span) for i, ids in enumerate(sequences) for span in windows(len(ids), bench.model.context or len(ids))]
+    left = Counter(i for i, *_ in spans)
+    nats: dict[int, dict[int, float]] = {i: {} for i in left}
+
+    def settle(batch: list[int], found: list[torch.Tensor]) -> None:
+        for k, values in zip(batch, found, strict=True):
+            nats[spans[k][0]][k] = -float(values.double().sum())
+        whole = [i for i in sorted({spans[k][0] for k in batch}) if len(nats[i]) == left[i]]
+        record([_sample(items[i], len(sequences[i]) - 1, sum(nats[i][k] for k in sorted(nats[i]))) for i in whole])
+
+    bench.model.continuation_logprobs(
         [sequences[i][start:middle] for i, start, middle, _ in spans],
         [sequences[i][middle:end] for i, _, middle, end in spans],
-        on_progress=bench.watch(f"{task.name} · text", len(spans)),
+        settle,
     )
-    bench.tokens_computed += sum(end - start for _, start, _, end in spans)
-    nats = [0.0] * len(sequences)
-    for (i, *_), values in zip(spans, logprobs, strict=True):
-        nats[i] -= float(values.double().sum())
-
-    samples = []
-    for item, ids, surprise in zip(task.items, sequences, nats, strict=True):
-        size = len(item.text.encode())
-        extra = {"bits_per_byte": surprise / math.log(2) / size, "tokens": len(ids) - 1, "bytes": size}
-        if math.isnan(surprise):
-            samples.append(Sample(item, "text", reason="the model gave no number (NaN): use --dtype fp32"))
-        else:
-            samples.append(Sample(item, "text", extra=extra))
-    return Measured(_score(samples), samples)
+    return {}
 
 
-def _score(samples: Sequence[Sample]) -> MethodScore:
+def score(task: TextTask, samples: Sequence[Sample]) -> MethodScore:
+    """Bits per UTF-8 byte over all texts, and perplexity per token."""
     scored = [sample.extra for sample in samples if sample.reason is None]
     if not scored:
         return MethodScore(metric="bits_per_byte", value=None, n=len(samples), unscored=len(samples))
@@ -76,3 +76,10 @@ def _score(samples: Sequence[Sample]) -> MethodScore:
         ci95=ratio_interval(bits, sizes),
         perplexity=math.exp(sum(bits) * math.log(2) / sum(extra["tokens"] for extra in scored)),
     )
+
+
+def _sample(item: TextRow, tokens: int, nats: float) -> Sample:
+    if math.isnan(nats):
+        return Sample(item, "text", reason="the model gave no number (NaN): use --dtype fp32")
+    size = len(item.text.encode())
+    return Sample(item, "text", extra={"bits_per_byte": nats / math.log(2) / size, "tokens": tokens, "bytes": size})

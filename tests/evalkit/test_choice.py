@@ -11,19 +11,21 @@ import torch
 from evalkit.bench import Bench
 from evalkit.encoding import Encoder
 from evalkit.methods import letters, perplexity
+from evalkit.models import local
 from evalkit.tasks import yaml_task
-from evalkit.types import LETTERS, ChoiceTask, Measured
+from evalkit.types import LETTERS, ChoiceTask
 from modelkit.chat import encode_chat, encode_prompt
 from modelkit.checkpoint import load_model, load_tokenizer
 from modelkit.errors import UserError
 from modelkit.run import Run
 from modelkit.scoring.strings import passes, string_logprobs
+from tests.evalkit.measuring import Measured, measured
 from tests.evalkit.tiny import ask, tiny_model, tiny_tokenizer
 
 
 def bench(run: Run, stage: str = "sft", chat: bool = False) -> Bench:
     path = run.checkpoint(stage)
-    return Bench(path, "sha256:0", load_model(path), load_tokenizer(path), torch.device("cpu"), torch.float32, chat)
+    return Bench(path, "sha256:0", local.load(path, "language", torch.float32, torch.device("cpu")), chat)
 
 
 def choice(run: Run, shots: int = 0) -> ChoiceTask:
@@ -46,7 +48,7 @@ def answers(found: Measured) -> list[tuple[str | None, bool | None, int | None]]
 @pytest.mark.parametrize("shots", [0, 1, 3])
 def test_letters_are_those_of_asking_one_question_at_a_time(run: Run, shots: int) -> None:
     task, work = choice(run, shots), bench(run)
-    found = letters.measure(task, work)
+    found = measured(letters, task, work)
     for item, sample in zip(task.items, found.samples, strict=True):
         used = sample.shots_used or 0
         text = task.protocol.headline(item.subject) + "".join(map(task.protocol.shot, task.dev.get(item.subject, [])[:used]))
@@ -57,7 +59,7 @@ def test_letters_are_those_of_asking_one_question_at_a_time(run: Run, shots: int
         assert sample.scores is not None
         for letter, score in sample.scores.items():
             whole = work.tokenizer(f"{text} {letter}")["input_ids"]
-            assert score == pytest.approx(float(slow_logprob(work.model, whole, len(before)).sum()), abs=2e-5)
+            assert score == pytest.approx(float(slow_logprob(work.model.model, whole, len(before)).sum()), abs=2e-5)
         assert sample.prediction == max(sample.scores, key=sample.scores.__getitem__)
         assert sample.correct == (sample.prediction == item.gold)
     if shots == 3:
@@ -68,7 +70,7 @@ def test_letters_are_those_of_asking_one_question_at_a_time(run: Run, shots: int
 @pytest.mark.parametrize("shots", [0, 1])
 def test_perplexity_is_the_mean_over_each_options_own_tokens(run: Run, shots: int) -> None:
     task, work = choice(run, shots), bench(run)
-    found = perplexity.measure(task, work)
+    found = measured(perplexity, task, work)
     for item, sample in zip(task.items, found.samples, strict=True):
         shot = task.dev[item.subject][0] if sample.shots_used else None
         text = f"Question: {shot.text}\nAnswer: {shot.options[LETTERS.index(shot.gold)]}\n\n" if shot else ""
@@ -79,12 +81,12 @@ def test_perplexity_is_the_mean_over_each_options_own_tokens(run: Run, shots: in
         for option, score in zip(item.options, sample.scores.values(), strict=True):
             whole = work.tokenizer(f"{text} {option}")["input_ids"]
             assert whole[: len(before)] == before
-            assert score == pytest.approx(float(slow_logprob(work.model, whole, len(before)).mean()), abs=2e-5)
+            assert score == pytest.approx(float(slow_logprob(work.model.model, whole, len(before)).mean()), abs=2e-5)
 
 
 def test_in_a_chat_the_question_is_a_users_turn_and_the_letter_the_reply(run: Run) -> None:
     task, work = choice(run), bench(run, chat=True)
-    found = letters.measure(task, work)
+    found = measured(letters, task, work)
     item, sample = task.items[0], found.samples[0]
     messages = ask(task.protocol.headline(item.subject) + task.protocol.block(item))
     before = encode_prompt(work.tokenizer, messages)
@@ -92,14 +94,14 @@ def test_in_a_chat_the_question_is_a_users_turn_and_the_letter_the_reply(run: Ru
     for letter, score in sample.scores.items():
         whole = encode_chat(work.tokenizer, [*messages, {"role": "assistant", "content": letter}]).ids
         assert whole[-1] == work.tokenizer.eos_token_id
-        assert score == pytest.approx(float(slow_logprob(work.model, whole[:-1], len(before)).sum()), abs=2e-5)
+        assert score == pytest.approx(float(slow_logprob(work.model.model, whole[:-1], len(before)).sum()), abs=2e-5)
     assert found.facts["bos"] == "by the chat template"
 
 
 def test_options_of_a_question_that_has_fewer_are_not_made_up(run: Run) -> None:
     task = choice(run)
     short = dataclasses.replace(task.items[0], options=("Paris", "Rome"))
-    found = letters.measure(dataclasses.replace(task, items=[short, *task.items[1:]]), bench(run))
+    found = measured(letters, dataclasses.replace(task, items=[short, *task.items[1:]]), bench(run))
     assert list(found.samples[0].scores or ()) == ["A", "B"]
     assert list(found.samples[1].scores or ()) == ["A", "B", "C", "D"]
 
@@ -108,7 +110,7 @@ def test_a_question_longer_than_the_context_is_unscored_with_a_reason(run: Run) 
     task = choice(run)
     long = dataclasses.replace(task.items[1], text="Oh " * 300)
     for method in (letters, perplexity):
-        found = method.measure(dataclasses.replace(task, items=[task.items[0], long]), bench(run))
+        found = measured(method, dataclasses.replace(task, items=[task.items[0], long]), bench(run))
         assert found.samples[1].reason is not None
         assert "even without shots" in found.samples[1].reason
         assert found.samples[1].correct is None
@@ -119,16 +121,16 @@ def test_a_question_longer_than_the_context_is_unscored_with_a_reason(run: Run) 
 def test_nan_scores_are_a_reason_not_an_answer(run: Run) -> None:
     task, work = choice(run), bench(run)
     with torch.no_grad():
-        work.model.lm_head.weight.fill_(float("nan"))
-    found = letters.measure(task, work)
+        work.model.model.lm_head.weight.fill_(float("nan"))
+    found = measured(letters, task, work)
     assert found.score.unscored == len(task.items)
     assert {sample.reason for sample in found.samples} == {"the model gave no number (NaN): use --dtype fp32"}
 
 
 def test_results_do_not_depend_on_what_else_is_in_the_batch(run: Run) -> None:
     task = choice(run)
-    together = letters.measure(task, bench(run)).samples
-    alone = [letters.measure(dataclasses.replace(task, items=[item]), bench(run)).samples[0] for item in task.items]
+    together = measured(letters, task, bench(run)).samples
+    alone = [measured(letters, dataclasses.replace(task, items=[item]), bench(run)).samples[0] for item in task.items]
     for left, right in zip(together, alone, strict=True):
         assert left.scores == pytest.approx(right.scores, abs=1e-5)
 

@@ -12,11 +12,9 @@ import pytest
 from typer.testing import CliRunner
 from typer.testing import Result as Done
 
-from evalkit.bench import Bench
 from evalkit.cli import app
-from evalkit.run import MEASURE
-from evalkit.types import Measured, Sample, TextTask
-from modelkit.records import MethodScore, Result
+from evalkit.methods import text
+from modelkit.records import Result
 from modelkit.run import Run
 from tests.evalkit.tiny import write_csv
 
@@ -90,10 +88,7 @@ def test_the_module_runs_as_a_program_and_answers_a_mistake_without_a_traceback(
 
 
 def test_a_question_that_nobody_settled_makes_the_command_fail(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forgetful(task: TextTask, bench: Bench) -> Measured:
-        return Measured(MethodScore(metric="bits_per_byte", value=1.0, n=len(task.items)), [Sample(item, "text") for item in task.items])
-
-    monkeypatch.setitem(MEASURE, "text", forgetful)
+    monkeypatch.setattr(text, "measure", lambda task, items, bench, record: {})
     done = evalkit("run", "-m", run.checkpoint("sft"), "-t", "pocket.text", "--out", tmp_path / "out")
     assert done.exit_code == 1
     assert "2 questions are neither scored nor have a reason" in done.stderr

@@ -12,22 +12,24 @@ import torch
 
 from evalkit.bench import Bench
 from evalkit.methods import answer, pairs, reward, text
+from evalkit.models import local
 from evalkit.tasks import yaml_task
 from evalkit.types import AnswerTask, PairsTask, RewardTask, TextRow, TextTask
 from modelkit.chat import Message, encode_chat, encode_prompt
-from modelkit.checkpoint import StageInfo, load_model, load_tokenizer, save
+from modelkit.checkpoint import StageInfo, save
 from modelkit.errors import UserError
 from modelkit.fingerprint import fingerprint
 from modelkit.generation import loop
 from modelkit.reward import RewardModel
 from modelkit.run import Run
+from tests.evalkit.measuring import measured
 from tests.evalkit.tiny import CONTEXT, ask, tiny_model, tiny_tokenizer
 
 
 def bench(run: Run, stage: str) -> Bench:
     path = run.checkpoint(stage)
-    model = load_model(path, "reward" if stage == "rm" else "language")
-    return Bench(path, fingerprint(path), model, load_tokenizer(path), torch.device("cpu"), torch.float32)
+    model = local.load(path, "reward" if stage == "rm" else "language", torch.float32, torch.device("cpu"))
+    return Bench(path, fingerprint(path), model)
 
 
 def task(run: Run, part: str):
@@ -37,11 +39,11 @@ def task(run: Run, part: str):
 def test_answers_are_greedy_and_counted_by_their_form(run: Run) -> None:
     asked, work = task(run, "answer"), bench(run, "sft")
     assert isinstance(asked, AnswerTask)
-    found = answer.measure(asked, work)
+    found = measured(answer, asked, work)
     for item, sample in zip(asked.items, found.samples, strict=True):
         prompt = encode_prompt(work.tokenizer, item.messages)
         with torch.inference_mode():
-            ids = work.model.generate(  # type: ignore[operator]
+            ids = work.model.model.generate(  # type: ignore[operator]
                 torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), do_sample=False, max_new_tokens=8, pad_token_id=1
             )
         assert sample.extra["reply"] == str(work.tokenizer.decode(ids[0, len(prompt) :], skip_special_tokens=True)).strip()
@@ -61,8 +63,8 @@ def test_an_answer_is_right_when_it_names_the_reference_alone(run: Run, monkeypa
     def spoken(model, prompts, *rest, **named) -> list[list[loop.Completion]]:
         return [[loop.Completion(work.tokenizer(next(replies), add_special_tokens=False)["input_ids"], finish="stop")] for _ in prompts]
 
-    monkeypatch.setattr(answer, "generate", spoken)
-    found = answer.measure(asked, work)
+    monkeypatch.setattr(loop, "generate", spoken)
+    found = measured(answer, asked, work)
     assert [sample.correct for sample in found.samples] == [True, False, False, False]
     assert [sample.prediction for sample in found.samples] == ["Paris", None, "Oslo", None]
     assert found.score.value == 0.25
@@ -73,7 +75,7 @@ def test_an_answer_is_right_when_it_names_the_reference_alone(run: Run, monkeypa
 def test_a_prompt_without_room_for_a_reply_is_unscored(run: Run) -> None:
     asked = task(run, "answer")
     long = asked.items[0].model_copy(update={"messages": ask("word " * CONTEXT)})
-    found = answer.measure(dataclasses.replace(asked, items=[long, asked.items[1]]), bench(run, "sft"))
+    found = measured(answer, dataclasses.replace(asked, items=[long, asked.items[1]]), bench(run, "sft"))
     assert found.samples[0].reason == f"the prompt leaves no room for a reply in the context of {CONTEXT} tokens"
     assert (found.score.n, found.score.unscored) == (2, 1)
 
@@ -81,15 +83,15 @@ def test_a_prompt_without_room_for_a_reply_is_unscored(run: Run) -> None:
 def test_pairs_are_right_when_the_chosen_reply_scores_higher(run: Run) -> None:
     asked, work = task(run, "pairs"), bench(run, "rm")
     assert isinstance(asked, PairsTask)
-    found = pairs.measure(asked, work)
+    found = measured(pairs, asked, work)
     right = 0
     for item, sample in zip(asked.items, found.samples, strict=True):
         rewards = {}
         for name, reply in (("chosen", item.chosen), ("rejected", item.rejected)):
             ids = encode_chat(work.tokenizer, [*item.messages, {"role": "assistant", "content": reply}]).ids
             with torch.inference_mode():
-                hidden = work.model.base_model(input_ids=torch.tensor([ids])).last_hidden_state
-                rewards[name] = float(work.model.score(hidden)[0, -1, 0])  # type: ignore[operator]
+                hidden = work.model.model.base_model(input_ids=torch.tensor([ids])).last_hidden_state
+                rewards[name] = float(work.model.model.score(hidden)[0, -1, 0])  # type: ignore[operator]
         assert sample.extra["rewards"] == pytest.approx(rewards, abs=1e-5)
         right += rewards["chosen"] > rewards["rejected"]
     assert found.score.value == right / 5
@@ -100,7 +102,7 @@ def test_pairs_are_right_when_the_chosen_reply_scores_higher(run: Run) -> None:
 def test_a_tie_is_wrong_and_counted_and_half_right_for_length(run: Run) -> None:
     asked = task(run, "pairs")
     same = asked.items[0].model_copy(update={"rejected": asked.items[0].chosen})
-    found = pairs.measure(dataclasses.replace(asked, items=[same]), bench(run, "rm"))
+    found = measured(pairs, dataclasses.replace(asked, items=[same]), bench(run, "rm"))
     assert (found.score.value, found.samples[0].prediction) == (0.0, "tie")
     assert found.score.model_extra == {"length_baseline": 0.5, "ties": 1}
 
@@ -108,14 +110,14 @@ def test_a_tie_is_wrong_and_counted_and_half_right_for_length(run: Run) -> None:
 def test_a_pair_longer_than_the_context_is_unscored(run: Run) -> None:
     asked = task(run, "pairs")
     long = asked.items[0].model_copy(update={"rejected": "no " * CONTEXT})
-    found = pairs.measure(dataclasses.replace(asked, items=[asked.items[1], long]), bench(run, "rm"))
+    found = measured(pairs, dataclasses.replace(asked, items=[asked.items[1], long]), bench(run, "rm"))
     assert [sample.reason for sample in found.samples] == [None, f"a reply is longer than the context of {CONTEXT} tokens"]
 
 
 def test_rewards_compare_a_checkpoint_with_its_reference(run: Run) -> None:
     asked, work = task(run, "reward"), bench(run, "rl")
     assert isinstance(asked, RewardTask)
-    found = reward.measure(asked, work)
+    found = measured(reward, asked, work)
     judge, sft = RewardModel.load(run.checkpoint("rm")), bench(run, "sft")
     own, others, wins, divergences = [], [], [], []
     for i, (item, sample) in enumerate(zip(asked.items, found.samples, strict=True)):
@@ -127,10 +129,10 @@ def test_rewards_compare_a_checkpoint_with_its_reference(run: Run) -> None:
         others += sample.extra["reference_rewards"]
         prompt = encode_prompt(work.tokenizer, item.messages)
         sampling = loop.Sampling(8, seed=3 * i)
-        for completion in loop.generate(work.model, [prompt], sampling, [work.tokenizer.eos_token_id], n=3)[0]:
+        for completion in loop.generate(work.model.model, [prompt], sampling, [work.tokenizer.eos_token_id], n=3)[0]:
             ids = torch.tensor([[*prompt, *completion.ids]])
             with torch.inference_mode():
-                left, right = (one.model(input_ids=ids).logits[0, :-1].log_softmax(-1) for one in (work, sft))
+                left, right = (one.model.model(input_ids=ids).logits[0, :-1].log_softmax(-1) for one in (work, sft))
             gap = (left - right).gather(-1, ids[0, 1:, None])[len(prompt) - 1 :, 0]
             divergences.append(float(gap.sum()))
     extra = found.score.model_extra
@@ -152,7 +154,7 @@ def test_a_checkpoint_that_is_the_reference_is_measured_once(run: Run, monkeypat
         return loop.generate(*arguments, **named)
 
     monkeypatch.setattr(reward, "generate", counted)
-    extra = reward.measure(task(run, "reward"), bench(run, "sft")).score.model_extra
+    extra = measured(reward, task(run, "reward"), bench(run, "sft")).score.model_extra
     assert extra is not None
     assert len(calls) == 1
     assert (extra["win_rate"], extra["effect_size"], extra["kl_to_reference"]) == (0.5, 0.0, 0.0)
@@ -161,15 +163,17 @@ def test_a_checkpoint_that_is_the_reference_is_measured_once(run: Run, monkeypat
 def test_bits_per_byte_and_perplexity_are_those_of_one_pass_over_each_text(run: Run) -> None:
     asked, work = task(run, "text"), bench(run, "sft")
     assert isinstance(asked, TextTask)
-    short = dataclasses.replace(asked, items=[TextRow(text="The capital is Paris."), TextRow(text="中国的首都是北京。")])
+    short = dataclasses.replace(
+        asked, items=[TextRow(id="a/0", text="The capital is Paris."), TextRow(id="a/1", text="中国的首都是北京。")]
+    )
     nats = tokens = 0.0
     for item in short.items:
         ids = torch.tensor([work.tokenizer(item.text)["input_ids"]])
         assert ids[0, 0] == work.tokenizer.bos_token_id
         with torch.inference_mode():
-            nats += float(work.model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
+            nats += float(work.model.model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
         tokens += ids.shape[1] - 1
-    found = text.measure(short, work)
+    found = measured(text, short, work)
     size = sum(len(item.text.encode()) for item in short.items)
     assert found.score.value == pytest.approx(nats / math.log(2) / size, rel=1e-5)
     assert (found.score.model_extra or {})["perplexity"] == pytest.approx(math.exp(nats / tokens), rel=1e-5)
@@ -193,9 +197,9 @@ def test_a_long_text_is_read_in_windows(run: Run) -> None:
     nats = 0.0
     for start, first, end in text.windows(len(ids), CONTEXT):
         with torch.inference_mode():
-            logits = work.model(input_ids=torch.tensor([ids[start:end]])).logits[0].log_softmax(-1)
+            logits = work.model.model(input_ids=torch.tensor([ids[start:end]])).logits[0].log_softmax(-1)
         nats -= sum(float(logits[i - 1 - start, ids[i]]) for i in range(first, end))
-    found = text.measure(dataclasses.replace(asked, items=[TextRow(text=long.text * 3)]), work)
+    found = measured(text, dataclasses.replace(asked, items=[TextRow(text=long.text * 3)]), work)
     assert found.samples[0].extra["tokens"] == len(ids) - 1
     assert found.score.value == pytest.approx(nats / math.log(2) / len((long.text * 3).encode()), rel=1e-5)
     assert found.score.ci95 is None
@@ -204,7 +208,7 @@ def test_a_long_text_is_read_in_windows(run: Run) -> None:
 def test_a_reference_with_another_tokenizer_is_refused(run: Run, tmp_path: Path) -> None:
     save(tiny_model(9), tiny_tokenizer("{{ messages[0]['content'] }}</s>"), tmp_path / "odd", StageInfo(stage="sft"))
     with pytest.raises(UserError, match="tokenise prompts differently"):
-        reward.measure(dataclasses.replace(task(run, "reward"), reference=tmp_path / "odd"), bench(run, "rl"))
+        measured(reward, dataclasses.replace(task(run, "reward"), reference=tmp_path / "odd"), bench(run, "rl"))
 
 
 def test_equal_replies_tie_whatever_batch_they_were_scored_in(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +218,6 @@ def test_equal_replies_tie_whatever_batch_they_were_scored_in(run: Run, monkeypa
         return [said[:: 1 if model.config.name_or_path.endswith("sft") else -1] for _ in prompts]
 
     monkeypatch.setattr(reward, "generate", spoken)
-    extra = reward.measure(task(run, "reward"), bench(run, "rl")).score.model_extra
+    extra = measured(reward, task(run, "reward"), bench(run, "rl")).score.model_extra
     assert extra is not None
     assert (extra["win_rate"], extra["effect_size"]) == (0.5, 0.0)

@@ -69,7 +69,7 @@ def test_samples_hold_one_line_for_each_question_and_method(measured: Evaluated)
     assert letters.micro == sum(line["correct"] for line in choice if line["method"] == "letters") / 8
     assert all({"reply", "named", "finish"} <= line.keys() for line in lines(measured.out, "pocket.answer"))
     assert all(len(line["rewards"]) == len(line["replies"]) == 3 for line in lines(measured.out, "pocket.reward"))
-    assert measured.unsettled == 0
+    assert measured.lost == 0
 
 
 def test_the_same_command_gives_the_same_result_and_the_same_place(run: Run, tmp_path: Path) -> None:
@@ -109,10 +109,20 @@ def test_a_place_that_cannot_be_written_is_named_before_the_model_is_loaded(
 
 
 def test_nothing_is_left_when_writing_fails(measured: Evaluated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "to_json", lambda *arguments: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(Sample, "to_json", lambda *arguments: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space"):
         results.write(tmp_path / "out", measured.result, {"t": [Sample(TextRow(text="x"), "text")]}, False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sample_comes_back_from_its_line() -> None:
+    item = TextRow(id="a/0", subject="a", text="x")
+    full = Sample(item, "letters", "A", "B", False, {"A": -1.1, "B": -0.1 / 3}, 5, prompt="Q", extra={"rewards": [0.1]})
+    for sample in (full, Sample(item, "text", reason="too long")):
+        assert Sample.from_json(json.loads(json.dumps(sample.to_json(prompts=True))), item) == sample
+    bare = Sample.from_json(full.to_json(), item)
+    assert (bare.prompt, bare.prompt_sha256) == (None, sha256_of_text("Q"))
+    assert bare.to_json() == full.to_json()
 
 
 def test_chat_needs_a_template(run: Run) -> None:
