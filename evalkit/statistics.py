@@ -1,4 +1,4 @@
-"""Averages and their 95 % intervals."""
+"""Averages with their 95 % intervals, and tests of whether two differ."""
 
 from __future__ import annotations
 
@@ -78,3 +78,52 @@ def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -
     error = math.sqrt(sum(residual**2 for residual in residuals) / (n - 1) / n) / (sum(denominators) / n)
     half = float(t.ppf(0.975, n - 1)) * error
     return ratio - half, ratio + half
+
+
+def chance_normalised(value: float, chance: float) -> float:
+    """How far a share lies between guessing (0) and all right (1); negative below guessing.
+
+    :param chance: the share that guessing reaches, the mean over the questions of each one's own chance.
+    """
+    return (value - chance) / (1 - chance) if chance < 1 else 0.0
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Two-sided exact p-value that two systems are equally often right on the same questions (McNemar 1947).
+
+    :param only_a, only_b: questions that only the one or only the other answered right. Under the hypothesis each of these is
+        a fair coin, so the test is a binomial one.
+    """
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Step-down adjusted p-values, in the order given (Holm 1979): the chance of any false alarm among all of them is bounded."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def paired_interval(groups: Sequence[Sequence[float]], seed: int = 0, resamples: int = 10_000) -> Interval:
+    """95 % percentile bootstrap interval of the mean, over groups, of each group's mean difference (Efron & Tibshirani 1993, §13.3).
+
+    One group is a micro average; a group for each subject is a macro average, resampled within the subjects. Drawing *n* differences
+    with replacement is drawing how often each different value occurs, which is multinomial; so it is drawn like that.
+
+    :param groups: differences between two systems, question by question; no group is empty.
+    """
+    import numpy
+
+    draw = numpy.random.default_rng(seed)
+    means = numpy.zeros(resamples)
+    for group in groups:
+        values, counts = numpy.unique(numpy.asarray(group, dtype=float), return_counts=True)
+        means += draw.multinomial(len(group), counts / len(group), size=resamples) @ values / len(group)
+    low, high = numpy.quantile(means / len(groups), [0.025, 0.975])
+    return float(low), float(high)

@@ -7,9 +7,19 @@ import statistics
 from pathlib import Path
 
 import pytest
-from scipy.stats import binomtest, t
+from scipy.stats import binomtest, bootstrap, t
 
-from evalkit.statistics import choice_accuracy, macro_interval, mean_interval, ratio_interval, wilson
+from evalkit.statistics import (
+    chance_normalised,
+    choice_accuracy,
+    holm,
+    macro_interval,
+    mcnemar,
+    mean_interval,
+    paired_interval,
+    ratio_interval,
+    wilson,
+)
 
 METRIC = Path(__file__).parents[2] / "evalkit" / "metrics" / "choice_accuracy"
 
@@ -57,6 +67,47 @@ def test_macro_interval_covers_the_true_mean_about_95_times_in_100() -> None:
 def test_macro_interval_of_an_all_right_benchmark_is_not_a_point() -> None:
     low, high = macro_interval([5, 5], [5, 5])
     assert low < 1.0 == high
+
+
+def test_chance_normalised_is_0_for_guessing_and_1_for_all_right() -> None:
+    assert [chance_normalised(share, 0.25) for share in (0.25, 1.0, 0.625, 0.0)] == pytest.approx([0, 1, 0.5, -1 / 3])
+    assert chance_normalised(1.0, 1.0) == 0.0
+
+
+@pytest.mark.parametrize(("only_a", "only_b", "p"), [(0, 0, 1.0), (3, 3, 1.0), (0, 5, 2 / 32), (1, 5, 14 / 64), (2, 10, 158 / 4096)])
+def test_mcnemar_is_the_exact_binomial_test_by_hand(only_a: int, only_b: int, p: float) -> None:
+    assert mcnemar(only_a, only_b) == pytest.approx(p)
+    assert mcnemar(only_b, only_a) == pytest.approx(p)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+def test_paired_interval_is_that_of_scipys_bootstrap() -> None:
+    draw = random.Random(3)
+    differences = [draw.choices([-1.0, 0.0, 1.0], [1, 6, 3])[0] for _ in range(300)]
+    twin = bootstrap((differences,), statistics.fmean, vectorized=False, method="percentile", n_resamples=4000, rng=1).confidence_interval
+    assert paired_interval([differences]) == pytest.approx((twin.low, twin.high), abs=0.006)
+
+
+def test_paired_interval_of_a_macro_average_resamples_within_the_subjects() -> None:
+    draw = random.Random(4)
+    groups = [[draw.gauss(mean, 1) for _ in range(size)] for mean, size in ((0.0, 200), (1.0, 20))]
+    means = []
+    for _ in range(4000):
+        means.append(statistics.fmean(statistics.fmean(draw.choices(group, k=len(group))) for group in groups))
+    slow = statistics.quantiles(means, n=40)
+    assert paired_interval(groups) == pytest.approx((slow[0], slow[-1]), abs=0.03)
+
+
+def test_paired_interval_repeats_with_its_seed_and_differs_with_another() -> None:
+    differences = [-1.0, 0.0, 1.0, 1.0, 0.5] * 7
+    assert paired_interval([differences], seed=1) == paired_interval([differences], seed=1)
+    assert paired_interval([differences], seed=1, resamples=99) != paired_interval([differences], seed=2, resamples=99)
+    assert paired_interval([[0.0] * 5]) == (0.0, 0.0)
 
 
 def test_micro_counts_questions_and_macro_counts_subjects() -> None:
