@@ -44,7 +44,7 @@ def run(
     with one_sentence():
         from rich.console import Console
 
-        from evalkit import report
+        from evalkit import show
         from evalkit.planning import Wanted
         from evalkit.run import Settings, evaluate
 
@@ -52,8 +52,8 @@ def run(
         settings = Settings(dtype, device, chat, seed, log_prompts, out)
         notes = Console(stderr=True, highlight=False, soft_wrap=True)
         done = evaluate(model, wanted, settings, say=lambda line: notes.print(line, markup=False))
-        Console(width=_width()).print(report.table(done.result))
-        for line in report.notes(done.result):
+        Console(width=_width()).print(show.table(done.result))
+        for line in show.notes(done.result):
             typer.echo(line)
         speed = done.result.speed
         typer.echo(f"{speed.seconds:.1f} s, {speed.questions_per_s:.1f} questions/s, {speed.tokens_computed:,} tokens → {done.out}")
