@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from modelkit import atomic
-from modelkit.errors import UserError
+from modelkit.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ class StageInfo(BaseModel):
 def read_stage(checkpoint: Path) -> StageInfo | None:
     """The checkpoint's ``stage.json``, or ``None`` for a checkpoint from elsewhere.
 
-    :raises UserError: when the file is there but can't be understood.
+    :raises ModelError: when the file is there but can't be understood.
     """
     file = checkpoint / "stage.json"
     if not file.exists():
@@ -52,31 +52,31 @@ def read_stage(checkpoint: Path) -> StageInfo | None:
     try:
         return StageInfo.model_validate_json(file.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is damaged ({_first_line(error)}): delete it or write the checkpoint again.") from None
+        raise ModelError(f"{file} is damaged ({_first_line(error)}): delete it or write the checkpoint again.") from None
 
 
 def check(checkpoint: Path) -> dict[str, Any]:
     """Make sure that *checkpoint* can be loaded safely, without loading it, and return its ``config.json``.
 
-    :raises UserError: for a missing directory or file, a truncated weights file, or weights kept as a pickle.
+    :raises ModelError: for a missing directory or file, a truncated weights file, or weights kept as a pickle.
     """
     if not checkpoint.exists():
-        raise UserError(f"there is no checkpoint at {checkpoint}: check the path.")
+        raise ModelError(f"there is no checkpoint at {checkpoint}: check the path.")
     if not checkpoint.is_dir():
-        raise UserError(f"{checkpoint} is a file: name the directory that holds config.json and the weights.")
+        raise ModelError(f"{checkpoint} is a file: name the directory that holds config.json and the weights.")
     config = _config(checkpoint)
     weights = _weight_files(checkpoint)
     for file in weights:
         _check_safetensors(file)
     if not any((checkpoint / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")):
-        raise UserError(f"{checkpoint} has no tokenizer (tokenizer.json or tokenizer.model): copy it from the model it was trained from.")
+        raise ModelError(f"{checkpoint} has no tokenizer (tokenizer.json or tokenizer.model): copy it from the model it was trained from.")
     return config
 
 
 def load_tokenizer(checkpoint: Path) -> PreTrainedTokenizerBase:
     """The checkpoint's tokenizer.
 
-    :raises UserError: when it is missing, unreadable, or has more tokens than the model has embeddings.
+    :raises ModelError: when it is missing, unreadable, or has more tokens than the model has embeddings.
     """
     from transformers import AutoTokenizer
 
@@ -84,10 +84,10 @@ def load_tokenizer(checkpoint: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
     except Exception as error:
-        raise UserError(f"the tokenizer of {checkpoint} can't be read ({_first_line(error)}).") from None
+        raise ModelError(f"the tokenizer of {checkpoint} can't be read ({_first_line(error)}).") from None
     size = config.get("vocab_size")
     if isinstance(size, int) and len(tokenizer) > size:
-        raise UserError(
+        raise ModelError(
             f"the tokenizer of {checkpoint} has {len(tokenizer)} tokens but the model only {size} embeddings: "
             "they don't belong together; copy the tokenizer files of the model it was trained from."
         )
@@ -102,7 +102,7 @@ def load_model(
 ) -> PreTrainedModel:
     """Load a checkpoint's weights for inference (evaluation mode; *dtype* defaults to fp32, *device* to the CPU).
 
-    :raises UserError: when it isn't whole, is of the other kind, or its weights don't match its configuration.
+    :raises ModelError: when it isn't whole, is of the other kind, or its weights don't match its configuration.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
@@ -111,7 +111,7 @@ def load_model(
     config = check(checkpoint)
     if is_reward_model(checkpoint) != (kind == "reward"):
         wanted, found = ("a reward model", "a language model") if kind == "reward" else ("a language model", "a reward model")
-        raise UserError(f"{checkpoint} is {found} ({'/'.join(config.get('architectures') or ['?'])}), but {wanted} is needed here.")
+        raise ModelError(f"{checkpoint} is {found} ({'/'.join(config.get('architectures') or ['?'])}), but {wanted} is needed here.")
     loader: Any = AutoModelForSequenceClassification if kind == "reward" else AutoModelForCausalLM
     logging.disable_progress_bar()
     verbosity = logging.get_verbosity()
@@ -121,12 +121,12 @@ def load_model(
             checkpoint, local_files_only=True, use_safetensors=True, dtype=dtype or torch.float32, output_loading_info=True
         )
     except Exception as error:
-        raise UserError(f"{checkpoint} can't be loaded ({_first_line(error)}).") from None
+        raise ModelError(f"{checkpoint} can't be loaded ({_first_line(error)}).") from None
     finally:
         logging.set_verbosity(verbosity)
     missing = [str(name) for name in report["missing_keys"]] + [str(entry[0]) for entry in report["mismatched_keys"]]
     if missing:
-        raise UserError(
+        raise ModelError(
             f"{checkpoint} lacks {len(missing)} weights its config.json asks for (the first: {missing[0]}): they don't belong together."
         )
     return model.to(device or torch.device("cpu")).eval()
@@ -157,13 +157,13 @@ def save(
 def _config(checkpoint: Path) -> dict[str, Any]:
     file = checkpoint / "config.json"
     if not file.exists():
-        raise UserError(f"{checkpoint} has no config.json: it is not a Hugging Face checkpoint directory.")
+        raise ModelError(f"{checkpoint} has no config.json: it is not a Hugging Face checkpoint directory.")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not valid JSON ({_first_line(error)}): copy it again.") from None
+        raise ModelError(f"{file} is not valid JSON ({_first_line(error)}): copy it again.") from None
     if not isinstance(config, dict):
-        raise UserError(f"{file} holds no JSON object: copy it again.")
+        raise ModelError(f"{file} holds no JSON object: copy it again.")
     return config
 
 
@@ -173,22 +173,22 @@ def _weight_files(checkpoint: Path) -> list[Path]:
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         except (json.JSONDecodeError, KeyError, AttributeError):
-            raise UserError(f"{index} is damaged: copy it again.") from None
+            raise ModelError(f"{index} is damaged: copy it again.") from None
         files = [checkpoint / name for name in names]
         for file in files:
             if not file.exists():
-                raise UserError(f"{checkpoint} lacks {file.name}, one of the {len(files)} weight files its index names: copy it again.")
+                raise ModelError(f"{checkpoint} lacks {file.name}, one of the {len(files)} weight files its index names: copy it again.")
         return files
     files = sorted(checkpoint.glob("*.safetensors"))
     if files:
         return files
     pickles = sorted(file.name for pattern in _PICKLES for file in checkpoint.glob(pattern))
     if pickles:
-        raise UserError(
+        raise ModelError(
             f"{checkpoint} keeps its weights as a pickle ({pickles[0]}), which can run code when opened: convert it once, where you trust "
             "it, with AutoModelForCausalLM.from_pretrained(…).save_pretrained(…), which writes safetensors."
         )
-    raise UserError(f"{checkpoint} has no weights (model.safetensors): copy them, or finish the download.")
+    raise ModelError(f"{checkpoint} has no weights (model.safetensors): copy them, or finish the download.")
 
 
 def _check_safetensors(file: Path) -> None:
@@ -202,10 +202,10 @@ def _check_safetensors(file: Path) -> None:
             header = json.loads(stream.read(header_size))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
     except (struct.error, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{file} is no safetensors file or is cut off: copy it again.") from None
+        raise ModelError(f"{file} is no safetensors file or is cut off: copy it again.") from None
     promised = 8 + header_size + max(ends, default=0)
     if size != promised:
-        raise UserError(f"{file} is cut off ({size:,} of {promised:,} bytes): copy it again.")
+        raise ModelError(f"{file} is cut off ({size:,} of {promised:,} bytes): copy it again.")
 
 
 def _first_line(error: Exception) -> str:

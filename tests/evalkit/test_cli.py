@@ -25,8 +25,8 @@ def evalkit(*arguments: object) -> Done:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
 
-def assert_one_sentence(done: Done, *parts: str) -> None:
-    assert done.exit_code == 2, done.output
+def assert_one_sentence(done: Done, *parts: str, status: int = 2) -> None:
+    assert done.exit_code == status, done.output
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("error: ")
     assert all(part in line for part in parts), line
@@ -53,7 +53,7 @@ def test_mistakes_get_one_sentence_and_leave_nothing(run: Run, tmp_path: Path) -
     bad = tmp_path / "bad"
     write_csv(bad / "data/dev/law_dev.csv", [["Q", "1", "2", "3", "4", "A"]])
     write_csv(bad / "data/test/law_test.csv", [["Q", "1", "2", "3", "4", "A"], ["Q", "1", "2", "3", "A"]])
-    assert_one_sentence(evalkit("run", "-m", tmp_path / "no", "-t", "mmlu"), "no checkpoint at", "check the path")
+    assert_one_sentence(evalkit("run", "-m", tmp_path / "no", "-t", "mmlu"), "no checkpoint at", "check the path", status=3)
     assert_one_sentence(evalkit("run", "-m", sft, "-t", "mmlu", "--data", tmp_path / "no"), "there is no folder")
     assert_one_sentence(evalkit("run", "-m", sft, "-t", "mmlu", "--data", bad, "--shots", 1), "law_test.csv:2 has 5 columns")
     assert_one_sentence(evalkit("run", "-m", sft, "-t", "nothing"), "'nothing' is no task")
@@ -82,7 +82,7 @@ def test_the_module_runs_as_a_program_and_answers_a_mistake_without_a_traceback(
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "evalkit", "run", "-m", "nowhere", "-t", "mmlu"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == "error: there is no checkpoint at nowhere: check the path.\n"
     assert list(tmp_path.iterdir()) == []
 

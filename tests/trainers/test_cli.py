@@ -24,9 +24,9 @@ def trainers(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300, check=False)
 
 
-def refused(says: str, *arguments: str | Path) -> None:
+def refused(says: str, *arguments: str | Path, status: int = 2) -> None:
     done = trainers(*arguments)
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == status, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, done.stderr
     assert says in lines[0]
@@ -58,7 +58,8 @@ def test_impossible_requests_are_refused(tmp_path: Path) -> None:
     refused("there is no recipe at", "run", tmp_path / "none.yaml", "--out", tmp_path / "x")
     refused("give one with --base", "run", stories, "--out", tmp_path / "x")
     refused("name their folder with --data", "run", stories, "--out", tmp_path / "x", "--base", tmp_path)
-    refused("there is no checkpoint at", "run", stories, "--out", tmp_path / "x", "--base", tmp_path / "none", "--data", tmp_path)
+    none = tmp_path / "none"
+    refused("there is no checkpoint at", "run", stories, "--out", tmp_path / "x", "--base", none, "--data", tmp_path, status=3)
     refused("leave --base out", "run", ROOT / "recipes" / "pocket-tiny.yaml", "--out", tmp_path / "x", "--base", tmp_path)
     assert not (tmp_path / "x").exists()
 
