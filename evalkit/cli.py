@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelkit.device import prepare_process
 from modelkit.errors import one_sentence
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 _TASKS_HELP = "Comma-separated: mmlu, cmmlu@official, a run's suite (pocket), one of its tasks (pocket.answer), a folder with a task.yaml."
+_RESULT_HELP = "A result folder, or its results.json."
 app = typer.Typer(help="Score checkpoints: exact protocols, intervals, and a reason for everything unscored.", no_args_is_help=True)
 
 
@@ -79,6 +83,62 @@ def tasks() -> None:
         Console(width=_width()).print(table)
 
 
+@app.command()
+def show(
+    result: Annotated[Path, typer.Argument(help=_RESULT_HELP)],
+    subject: Annotated[str | None, typer.Option(help="Comma-separated subjects: their scores and answers.")] = None,
+    wrong: Annotated[bool, typer.Option("--wrong", help="List the wrong answers.")] = False,
+    id: Annotated[str | None, typer.Option(help="Everything on one question, such as law/3.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="List at most so many answers.")] = 50,
+) -> None:
+    """Print a result's table again, or its answers."""
+    with one_sentence():
+        from evalkit import show as shown
+        from evalkit.recorded import read
+
+        console, recorded = _console(), read(result)
+        wanted = _names(subject) if subject else []
+        if id is not None:
+            for task, answer in shown.answers(recorded, wanted, wrong, id):
+                console.print(shown.detail(task, answer))
+            return
+        console.print(shown.subjects(recorded.result, wanted) if wanted else shown.table(recorded.result))
+        if wanted or wrong:
+            listed = shown.answers(recorded, wanted, wrong)
+            console.print(shown.answers_table(listed[:limit]))
+            if len(listed) > limit:
+                console.print(f"{len(listed) - limit:,} more: --limit {len(listed)} lists all.")
+            return
+        for line in shown.notes(recorded.result):
+            typer.echo(line)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help=_RESULT_HELP)],
+    b: Annotated[Path, typer.Argument(help="The result to compare it with.")],
+    common: Annotated[bool, typer.Option("--common", help="Compare the questions both have, where data or questions differ.")] = False,
+    flips: Annotated[int, typer.Option(min=0, help="List so many questions that one answers right and the other wrong.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write all of these questions to a .jsonl or .csv file.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+) -> None:
+    """Compare two results question by question: exact McNemar tests, bootstrap intervals, flipped answers."""
+    with one_sentence():
+        from evalkit import compare as comparing
+        from evalkit.recorded import read
+
+        console, left, right = _console(), read(a), read(b)
+        compared, notes = comparing.compare(left, right, common, seed)
+        console.print(f"A {left.folder} · {left.name}\nB {right.folder} · {right.name}", markup=False)
+        console.print(comparing.table(compared))
+        for line in [*notes, *comparing.remarks(compared)]:
+            typer.echo(line)
+        if flips:
+            console.print(comparing.flips_table([flip for one in compared for flip in one.flips][:flips]))
+        if out is not None:
+            typer.echo(f"{comparing.write_flips(compared, out):,} flipped questions → {out}")
+
+
 def main() -> None:
     """Entry point."""
     prepare_process()
@@ -87,6 +147,13 @@ def main() -> None:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _console() -> Console:
+    """Where tables go: coloured in a terminal, plain in a pipe."""
+    from rich.console import Console
+
+    return Console(width=_width(), highlight=False)
 
 
 def _width() -> int | None:

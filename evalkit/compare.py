@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from evalkit.calibration import normalised
 from evalkit.recorded import Line, Recorded
+from evalkit.show import short
 from evalkit.statistics import Interval, holm, mcnemar, paired_interval
 from modelkit import atomic
 from modelkit.errors import UserError
@@ -19,6 +20,7 @@ from modelkit.records import TaskScore
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 SURE = 0.05
 
@@ -102,10 +104,22 @@ def compare(a: Recorded, b: Recorded, common: bool = False, seed: int = 0) -> tu
     return found, notes
 
 
+def remarks(compared: Sequence[Comparison]) -> list[str]:
+    """How to read the table, and what was left out of it."""
+    lines = [
+        f"{one.task} · {one.method}: {', '.join(f'{count:,} questions {reason}' for reason, count in one.dropped.items())}, not compared"
+        for one in compared
+        if one.dropped
+    ]
+    explained = "B − A in percentage points, with its 95 % bootstrap interval; p: exact McNemar test, over all subjects of a task by Holm"
+    return [*lines, explained]
+
+
 def table(compared: Sequence[Comparison]) -> Table:
-    """One row for each task and method, and below it one for each subject where there are several."""
+    """One row for each task and method, and below it one for each subject where there are several; what is sure is coloured."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     made.add_column("task, subject", overflow="fold")
@@ -115,31 +129,22 @@ def table(compared: Sequence[Comparison]) -> Table:
         made.add_row(one.task, f"{one.method}, {one.average}", *_cells(one.whole), style="bold" if one.whole.p < SURE else "")
         if len(one.subjects) > 1:
             for subject, paired in one.subjects.items():
-                made.add_row(f"  {subject}", "", *_cells(paired))
+                made.add_row(Text(f"  {subject}"), "", *_cells(paired))
     return made
 
 
 def flips_table(flips: Sequence[Flip]) -> Table:
     """Flipped questions: what was right, and what each result answered."""
     from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     made = Table("task", "method", "question", "gold", "A", "B", "Δ p(gold)", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for flip in flips:
         gain = "" if flip.gain is None else f"{flip.gain:+.3f}"
-        answers = [
-            f"[{'green' if flip.right == side else 'red'}]{escape(flip_answer(answer))}"
-            for side, answer in zip("ab", (flip.a, flip.b), strict=True)
-        ]
-        made.add_row(flip.task, flip.method, escape(flip.id), escape(flip_answer(flip.gold)), *answers, gain)
+        answers = [Text(short(answer), "green" if flip.right == side else "red") for side, answer in (("a", flip.a), ("b", flip.b))]
+        made.add_row(flip.task, flip.method, Text(flip.id), Text(short(flip.gold)), *answers, gain)
     return made
-
-
-def flip_answer(answer: str | None) -> str:
-    """An answer in one short line; a reply without one is a dash."""
-    text = "–" if answer is None else " ".join(answer.split())
-    return text if len(text) <= 40 else text[:39] + "…"
 
 
 def write_flips(compared: Sequence[Comparison], file: Path) -> int:
@@ -178,7 +183,10 @@ def _same_question_asked(name: str, a: TaskScore, b: TaskScore, common: bool) ->
     if a.kind != b.kind or protocols[0] != protocols[1]:
         raise UserError(f"{name} was asked by two protocols ({protocols[0]}, {protocols[1]}), so its answers can't be paired.")
     if a.data != b.data and not common:
-        raise UserError(f"{name} was measured on different data ({a.data[:15]}…, {b.data[:15]}…): --common pairs the questions both have.")
+        raise UserError(
+            f"{name} was measured on different data files, those of the shots included ({a.data[:15]}…, {b.data[:15]}…): --common pairs "
+            "the questions that have the same id and the same right answer in both."
+        )
 
 
 def _paired(name: str, a: Sequence[Line], b: Sequence[Line], common: bool) -> tuple[list[tuple[Line, Line]], dict[str, int]]:
@@ -235,22 +243,24 @@ def _discordant(pairs: Sequence[tuple[Line, Line]]) -> tuple[int, int]:
 
 def _flip(task: str, method: str, a: Line, b: Line) -> Flip:
     gain = None
-    if a.scores and b.scores and a.gold in a.scores and a.gold in b.scores:
+    if method == "letters" and a.scores and b.scores and a.gold in a.scores and a.gold in b.scores:
         gain = normalised(b.scores)[a.gold] - normalised(a.scores)[a.gold]
     return Flip(task, method, a.id, a.gold, a.prediction, b.prediction, "a" if a.correct else "b", gain)
 
 
-def _cells(paired: Paired) -> list[str]:
-    colour = "" if paired.p >= SURE else "[green]" if paired.difference > 0 else "[red]"
+def _cells(paired: Paired) -> list[Text]:
+    from rich.text import Text
+
+    colour = "" if paired.p >= SURE else "green" if paired.difference > 0 else "red"
     low, high = paired.ci95
     p = "<0.0001" if paired.p < 0.0001 else f"{paired.p:.4f}"
     return [
-        f"{paired.n:,}",
-        f"{paired.a:.1%}",
-        f"{paired.b:.1%}",
-        f"{colour}{100 * paired.difference:+.1f}",
-        f"{100 * low:+.1f} … {100 * high:+.1f}",
-        f"{paired.only_a:,}",
-        f"{paired.only_b:,}",
-        f"{colour}{p}",
+        Text(f"{paired.n:,}"),
+        Text(f"{paired.a:.1%}"),
+        Text(f"{paired.b:.1%}"),
+        Text(f"{100 * paired.difference:+.1f}", colour),
+        Text(f"{100 * low:+.1f} … {100 * high:+.1f}"),
+        Text(f"{paired.only_a:,}"),
+        Text(f"{paired.only_b:,}"),
+        Text(p, colour),
     ]

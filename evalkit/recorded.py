@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from modelkit.errors import UserError
+from evalkit.permutation import shift_of
+from modelkit.errors import DataError
 from modelkit.records import MethodScore, Result, TaskScore
 
 
@@ -47,16 +48,18 @@ class Recorded:
             for method, score in task.methods.items():
                 yield name, task, method, score
 
-    def lines(self, task: str, method: str | None = None) -> list[Line]:
+    def lines(self, task: str, method: str | None = None, permuted: bool = False) -> list[Line]:
         """The lines of *task*, of one method or of all, in the order of the file.
 
-        :raises UserError: when the file is missing, or a line of it is damaged.
+        :param permuted: also those of questions asked with their options in another order.
+
+        :raises DataError: when the file is missing, or a line of it is damaged.
         """
         file = self.folder / "samples" / f"{task}.jsonl"
         try:
             texts = file.read_text(encoding="utf-8").split("\n")
         except FileNotFoundError:
-            raise UserError(f"{file} is missing, so what was answered in {self.folder} is lost: run the evaluation again.") from None
+            raise DataError(f"{file} is missing, so what was answered in {self.folder} is lost: run the evaluation again.") from None
         lines = []
         for number, text in enumerate(texts, start=1):
             if not text:
@@ -65,16 +68,16 @@ class Recorded:
                 lines.append(Line.model_validate_json(text))
             except ValidationError as error:
                 problem = error.errors()[0]
-                raise UserError(f"{file}:{number} is no sample ({problem['msg']}): run the evaluation again.") from None
-        return [line for line in lines if method in (None, line.method)]
+                raise DataError(f"{file}:{number} is no sample ({problem['msg']}): run the evaluation again.") from None
+        return [line for line in lines if method in (None, line.method) and (permuted or shift_of(line.id) == 0)]
 
 
 def read(path: Path) -> Recorded:
     """The result at *path*, a result folder or its ``results.json``.
 
-    :raises UserError: when there is none.
+    :raises DataError: when there is none.
     """
     folder = path.parent if path.name == "results.json" else path
     if not (folder / "results.json").is_file():
-        raise UserError(f"{path} is no result: name the folder that holds a results.json.")
+        raise DataError(f"{path} is no result: name the folder that holds a results.json.")
     return Recorded(folder, Result.read(folder / "results.json"))
