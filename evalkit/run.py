@@ -12,7 +12,7 @@ from typing import Any
 from evalkit import results
 from evalkit.aggregate import reasons
 from evalkit.bench import Bench, Watch, progress
-from evalkit.methods import method
+from evalkit.methods import Record, method
 from evalkit.models import local
 from evalkit.planning import Candidate, Plan, Wanted, plan
 from evalkit.types import ChoiceTask, Sample, Task, TextTask
@@ -111,11 +111,11 @@ def _measure(task: Task, bench: Bench, watch: Watch) -> tuple[TaskScore, list[Sa
     for name in names:
         done: dict[str, Sample] = {}
 
-        def record(batch: Sequence[Sample], done: dict[str, Sample] = done) -> None:
+        def keep(batch: Sequence[Sample], done: dict[str, Sample] = done) -> None:
             done.update((sample.item.id, sample) for sample in batch)
             advance(len(batch))
 
-        facts |= method(name).measure(task, task.items, bench, record)
+        facts |= method(name).measure(task, task.items, bench, Record({item.id for item in task.items}, keep))
         own = [done.get(item.id) or Sample(item, name, reason=LOST) for item in task.items]
         found[name] = method(name).score(task, own)
         samples += own

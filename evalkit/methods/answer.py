@@ -32,7 +32,8 @@ def measure(task: AnswerTask, items: Sequence[AnswerRow], bench: Bench, record: 
             _read(samples[asked[k]], items[asked[k]], completion, decode(bench.tokenizer, completion.ids))
         record([samples[asked[k]] for k in batch])
 
-    bench.model.generate([prompts[i] for i in asked], Sampling(max_tokens=task.max_tokens, temperature=0, seed=bench.seed), settle)
+    sampling = Sampling(max_tokens=task.max_tokens, temperature=0, seed=bench.seed)
+    bench.model.generate([prompts[i] for i in asked], sampling, settle, record.wanted([items[i] for i in asked]))
     return {}
 
 

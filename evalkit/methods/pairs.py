@@ -27,6 +27,8 @@ def measure(task: PairsTask, items: Sequence[PairRow], bench: Bench, record: Rec
     too_long = f"a reply is longer than the context of {context} tokens"
     for start in range(0, len(items), _SLICE):
         part = items[start : start + _SLICE]
+        if not record.wanted(part):
+            continue
         sequences = [[_encode(item, reply, bench) for reply in (item.chosen, item.rejected)] for item in part]
         fits = [context is None or max(map(len, pair)) <= context for pair in sequences]
         flat = list(dict.fromkeys(ids for pair, fit in zip(sequences, fits, strict=True) if fit for ids in pair))

@@ -42,7 +42,7 @@ def measure(task: RewardTask, items: Sequence[PromptRow], bench: Bench, record: 
     no_room = f"the prompt leaves no room for a reply in the context of {context} tokens"
     record([Sample(item, "reward", prompt=item.question, reason=no_room) for item in items if item.id not in fitting])
     facts = {"reward_model": fingerprint(task.reward_model), "reference": fingerprint(task.reference), "samples": task.samples}
-    if not asked:
+    if not record.wanted(asked):
         return facts
 
     reference = (
@@ -54,6 +54,8 @@ def measure(task: RewardTask, items: Sequence[PromptRow], bench: Bench, record: 
     place = {item.id: i for i, item in enumerate(task.items)}
     for start in range(0, len(asked), _SLICE):
         part = asked[start : start + _SLICE]
+        if not record.wanted(part):
+            continue
         ids = [prompts[item.id] for item in part]
         seeds = [bench.seed + task.samples * place[item.id] for item in part]
         replies = _sample(task, bench.model, ids, seeds)

@@ -58,6 +58,7 @@ def measure(task: TextTask, items: Sequence[TextRow], bench: Bench, record: Reco
         [sequences[i][start:middle] for i, start, middle, _ in spans],
         [sequences[i][middle:end] for i, _, middle, end in spans],
         settle,
+        record.wanted([items[i] for i, *_ in spans]),
     )
     return {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Ids = Sequence[int]
+Wanted = Set[int] | None
 
 
 @dataclass
 class LocalModel:
     """A loaded checkpoint. ``on_batch`` gets the indices of a batch and its results, in whatever order suits the model.
 
+    Batches are planned over everything that is passed, and those without any index in ``wanted`` (``None``: all) are skipped: so
+    an evaluation that goes on after a kill meets the very batches, and the very last digits, of one that never stopped.
     With *exact*, every sequence is computed alone.
     """
 
@@ -45,36 +48,51 @@ class LocalModel:
         """The longest sequence the model reads, in tokens; ``None`` when its configuration doesn't say."""
         return getattr(self.model.config, "max_position_embeddings", None)
 
-    def string_logprobs(self, prompts: Sequence[Ids], wanted: Sequence[Ids], on_batch: Callable[[list[int], torch.Tensor], None]) -> None:
-        """Natural-log probability of each string of *wanted* after each prompt, fp32 [batch, strings]."""
-        for batch in self._batches([len(prompt) for prompt in prompts]):
-            found = strings.string_logprobs(self.model, [prompts[i] for i in batch], wanted, self.batch_tokens)
-            self.tokens_computed += sum(len(prompts[i]) + len(group[-1]) for i in batch for group in strings.passes(wanted))
+    def string_logprobs(
+        self,
+        prompts: Sequence[Ids],
+        answers: Sequence[Ids],
+        on_batch: Callable[[list[int], torch.Tensor], None],
+        wanted: Wanted = None,
+    ) -> None:
+        """Natural-log probability of each of *answers* after each prompt, fp32 [batch, answers]."""
+        for batch in self._batches([len(prompt) for prompt in prompts], wanted):
+            found = strings.string_logprobs(self.model, [prompts[i] for i in batch], answers, self.batch_tokens)
+            self.tokens_computed += sum(len(prompts[i]) + len(group[-1]) for i in batch for group in strings.passes(answers))
             on_batch(batch, found)
 
     def continuation_logprobs(
-        self, contexts: Sequence[Ids], continuations: Sequence[Ids], on_batch: Callable[[list[int], list[torch.Tensor]], None]
+        self,
+        contexts: Sequence[Ids],
+        continuations: Sequence[Ids],
+        on_batch: Callable[[list[int], list[torch.Tensor]], None],
+        wanted: Wanted = None,
     ) -> None:
         """Natural-log probability of every token of each continuation after its context, one fp32 tensor per pair."""
         lengths = [len(context) + len(continuation) for context, continuation in zip(contexts, continuations, strict=True)]
-        for batch in self._batches(lengths):
+        for batch in self._batches(lengths, wanted):
             pairs = [contexts[i] for i in batch], [continuations[i] for i in batch]
             self.tokens_computed += sum(lengths[i] for i in batch)
             on_batch(batch, logprobs.continuation_logprobs(self.model, *pairs, self.batch_tokens))
 
     def generate(
-        self, prompts: Sequence[Ids], sampling: Sampling | Sequence[Sampling], on_batch: Callable[[list[int], list[Completion]], None]
+        self,
+        prompts: Sequence[Ids],
+        sampling: Sampling | Sequence[Sampling],
+        on_batch: Callable[[list[int], list[Completion]], None],
+        wanted: Wanted = None,
     ) -> None:
         """One completion of each prompt."""
         settings = [sampling] * len(prompts) if isinstance(sampling, Sampling) else sampling
         stop = stop_ids(self.tokenizer, self.model)
-        for batch in self._batches([len(prompts[i]) + settings[i].max_tokens for i in range(len(prompts))]):
+        for batch in self._batches([len(prompts[i]) + settings[i].max_tokens for i in range(len(prompts))], wanted):
             rows = loop.generate(self.model, [prompts[i] for i in batch], [settings[i] for i in batch], stop)
             self.tokens_computed += sum(len(prompts[i]) + len(row[0].ids) for i, row in zip(batch, rows, strict=True))
             on_batch(batch, [row[0] for row in rows])
 
-    def _batches(self, lengths: Sequence[int]) -> list[list[int]]:
-        return list(by_length(lengths, 1 if self.exact else self.batch_tokens))
+    def _batches(self, lengths: Sequence[int], wanted: Wanted) -> list[list[int]]:
+        planned = by_length(lengths, 1 if self.exact else self.batch_tokens)
+        return [batch for batch in planned if wanted is None or not wanted.isdisjoint(batch)]
 
 
 def load(path: Path, kind: Literal["language", "reward"], dtype: torch.dtype, device: torch.device, exact: bool = False) -> LocalModel:

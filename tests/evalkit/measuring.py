@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evalkit.bench import Bench
-from evalkit.methods import Method
+from evalkit.methods import Method, Record
 from evalkit.types import Sample, Task
 from modelkit.records import MethodScore
 
@@ -25,11 +25,9 @@ def measured(module: Method, task: Task, bench: Bench) -> Measured:
     """Measure every item of *task* with a method's module; every item is recorded exactly once."""
     found: dict[str, Sample] = {}
 
-    def record(samples: Sequence[Sample]) -> None:
-        for sample in samples:
-            assert sample.item.id not in found
-            found[sample.item.id] = sample
+    def keep(samples: Sequence[Sample]) -> None:
+        found.update((sample.item.id, sample) for sample in samples)
 
-    facts = module.measure(task, task.items, bench, record)
+    facts = module.measure(task, task.items, bench, Record({item.id for item in task.items}, keep))
     samples = [found[item.id] for item in task.items]
     return Measured(module.score(task, samples), samples, facts)
