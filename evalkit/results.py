@@ -1,4 +1,4 @@
-"""``results.json`` and ``samples/<task>.jsonl``: where they go, and writing them in one step."""
+"""``results.json``, ``samples/<task>.jsonl`` and ``report.html``: where they go, and writing them in one step."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from evalkit import report
 from evalkit.types import Sample
 from modelkit import atomic
 from modelkit.errors import UserError
@@ -42,7 +43,7 @@ def check_writable(out: Path) -> None:
 
 
 def write(out: Path, result: Result, samples: dict[str, list[Sample]], log_prompts: bool) -> None:
-    """Write the result and, per task, one line for each item and method. All appears at once, or nothing."""
+    """Write the result, one line for each item and method per task, and the page of it. All appears at once, or nothing."""
     with atomic.directory(out) as folder:
         (folder / "samples").mkdir()
         for task, lines in samples.items():
@@ -52,6 +53,7 @@ def write(out: Path, result: Result, samples: dict[str, list[Sample]], log_promp
         (folder / "results.json").write_text(
             json.dumps(result.model_dump(mode="json"), ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
         )
+        report.write(folder, {task: report.wording(sample.item for sample in lines) for task, lines in samples.items()})
 
 
 def environment(threads: int, device: str) -> dict[str, Any]:
