@@ -83,7 +83,7 @@ def test_length_alone_does_not_tell_which_reply_is_preferred(made: corpus.Corpus
     for rows in (made.training["pairs.jsonl"], made.heldout["pairs.jsonl"]):
         right = sum((len(row["chosen"]) > len(row["rejected"])) + 0.5 * (len(row["chosen"]) == len(row["rejected"])) for row in rows)
         assert 0.4 <= right / len(rows) <= 0.6
-        assert set(Counter(row["subject"] for row in rows)) == set(corpus.PAIR_KINDS)
+        assert set(Counter(row["subject"] for row in rows)) == set(corpus.TRAINING_PAIRS)
 
 
 def test_the_benchmark_is_in_mmlus_layout(made: corpus.Corpus, tmp_path: Path) -> None:

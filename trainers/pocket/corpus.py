@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,8 @@ from trainers.pocket.world import LANGUAGES, Fact, load_facts, translations
 
 LETTERS = "ABCD"
 HEADER = "The following are multiple choice questions (with answers) about {subject}.\n\n"
-PAIR_KINDS = ("truth", "language", "completeness", "politeness", "repetition")
-TRUTH_COPIES = 6
-"""Training pairs of this kind per fact, one of every other kind: style is learnt in passing, truth fact by fact."""
+TRAINING_PAIRS = {"truth": 24, "language": 3, "completeness": 3, "politeness": 3, "repetition": 3}
+"""Training pairs per fact, by kind: style is learnt in passing, truth fact by fact, and better from new pairs than from old ones."""
 Row = dict[str, Any]
 
 
@@ -57,14 +56,14 @@ def build(seed: int, limit: int | None = None, shares: Shares = Shares()) -> Cor
     training = {
         "text.jsonl": _text(facts, rng),
         "sft.jsonl": _sft(facts, shares, rng),
-        "pairs.jsonl": _pairs(facts, other, rng, truth_copies=TRUTH_COPIES, questions=lambda fact: fact.trained_questions),
+        "pairs.jsonl": _pairs(facts, other, rng, TRAINING_PAIRS, questions=lambda fact: fact.trained_questions),
         "prompts.jsonl": [_prompt(fact, question) for fact in facts for question in fact.trained_questions],
     }
     held = random.Random(seed + 1)
     heldout = {
         "answers.jsonl": [_answer(fact, fact.unseen_combination) for fact in facts],
         "wordings.jsonl": [_answer(fact, fact.unseen_phrasing) for fact in _sample(facts, 200, held)],
-        "pairs.jsonl": _pairs(facts, other, held, truth_copies=1, questions=lambda fact: [fact.unseen_combination]),
+        "pairs.jsonl": _pairs(facts, other, held, dict.fromkeys(TRAINING_PAIRS, 1), questions=lambda fact: [fact.unseen_combination]),
         "prompts.jsonl": [_prompt(fact, fact.unseen_combination) for fact in _sample(facts, 200, held)],
         "text.jsonl": [
             {"text": f"{fact.unseen_combination} {fact.answer(0)}", "category": fact.language} for fact in _sample(facts, 200, held)
@@ -165,12 +164,18 @@ def _turn(fact: Fact, question: str, shares: Shares, rng: random.Random) -> list
     return [_user(question), _assistant(reply)]
 
 
-def _pairs(facts: Sequence[Fact], other: dict[Fact, Fact], rng: random.Random, truth_copies: int, questions) -> list[Row]:
+def _pairs(
+    facts: Sequence[Fact],
+    other: dict[Fact, Fact],
+    rng: random.Random,
+    copies: dict[str, int],
+    questions: Callable[[Fact], Sequence[str]],
+) -> list[Row]:
     """Preference pairs of five kinds. Lengths are balanced across kinds, so that length alone says little."""
     rows = []
     for fact in facts:
-        for kind in PAIR_KINDS:
-            for _ in range(truth_copies if kind == "truth" else 1):
+        for kind, count in copies.items():
+            for _ in range(count):
                 chosen, rejected = _pair(kind, fact, other[fact], rng)
                 question = rng.choice(questions(fact))
                 rows.append(
