@@ -19,18 +19,20 @@ if TYPE_CHECKING:
 def table(result: Result) -> Table:
     """One row for each task and method. A star marks the average that the protocol calls official.
 
-    ``over chance`` is the official number with guessing at 0 and all right at 100 %.
+    ``over`` is the value with ``guessing`` at 0 and all right at 100 %; ``majority`` what always giving the same letter scores.
     """
     made = _table(f"{result.model.path} · {result.model.dtype}")
     for name in ("task", "protocol", "method"):
         made.add_column(name, overflow="fold")
-    for name in ("shots", "n", "unscored", "value", "95 %", "micro", "macro", "chance", "over chance"):
+    for name in ("shots", "n", "unscored", "value", "95 %", "micro", "macro", "guessing", "over", "majority"):
         made.add_column(name, justify="right", no_wrap=True)
     for task, score in result.tasks.items():
         choice = score.kind == "choice"
         extra = score.model_extra or {}
         for method, found in score.methods.items():
             low, high = found.ci95 or (None, None)
+            chance = extra.get("chance")
+            over_chance = chance_normalised(found.value, chance) if None not in (chance, found.value) else None
             made.add_row(
                 task,
                 extra["protocol"] if choice else "",
@@ -42,8 +44,7 @@ def table(result: Result) -> Table:
                 f"{_number(found, low)}–{_number(found, high)}" if found.ci95 else "",
                 _number(found, found.micro) + "*" * (found.official == "micro") if choice else "",
                 _number(found, found.macro) + "*" * (found.official == "macro") if choice else "",
-                f"{extra['chance']:.1%}" if choice else "",
-                f"{chance_normalised(found.value, extra['chance']):.1%}" if choice and found.value is not None else "",
+                *(_percent(value) for value in (chance, over_chance, extra.get("majority"))),
             )
     return made
 
@@ -56,6 +57,8 @@ def notes(result: Result) -> list[str]:
         if score.shots and set(score.shots_used) != {str(score.shots)}:
             used = ", ".join(f"{shots}: {count:,}" for shots, count in score.shots_used.items())
             lines.append(f"{task}: not all {score.shots} shots fit the model's context; questions by shots used: {used or 'none'}")
+        if approximate := extra.get("approximate"):
+            lines.append(f"{task} is approximate: {approximate}")
         lines += [f"{task}: {count:,} unscored: {reason}" for reason, count in score.unscored_reasons.items()]
         if tokens := extra.get("letter_tokens"):
             lines.append(f"{task}: letters are tokens {tokens}; beginning of sequence: {extra['bos']}")
@@ -172,6 +175,10 @@ def _table(title: str | None = None) -> Table:
     from rich.table import Table
 
     return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
 
 
 def _number(found: MethodScore, value: float | None) -> str:
