@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-from evalkit.statistics import choice_accuracy, macro_interval, wilson
-from evalkit.types import Sample
+from evalkit.credit import Average, earned
+from evalkit.statistics import choice_accuracy, macro_interval, ratio_interval, wilson
+from evalkit.types import Question, Sample
 from modelkit.records import MethodScore, SubjectScore
 
 
-def share_right(samples: Sequence[Sample], metric: str, official: Literal["micro", "macro"], **extra: Any) -> MethodScore:
+def share_right(samples: Sequence[Sample], metric: str, official: Average, **extra: Any) -> MethodScore:
     """The share of right answers among the scored samples.
 
-    A category's share is averaged as the official number is: over its questions (micro) or over its subjects (macro).
+    A category's share is averaged as the official number is: over its questions (micro), its subjects (macro) or its points. Where
+    points count, a subject's share is one of points too.
 
     :param extra: further fields of the score.
     """
     scored = [sample for sample in samples if sample.correct is not None]
     subjects = {
-        subject: _row(group, "micro", next(iter(group[0].item.categories), None)) for subject, group in _by_subject(samples).items()
+        subject: _row(group, "points" if official == "points" else "micro", next(iter(group[0].item.categories), None))
+        for subject, group in _by_subject(samples).items()
     }
     score = MethodScore(
         metric=metric,
@@ -34,12 +37,15 @@ def share_right(samples: Sequence[Sample], metric: str, official: Literal["micro
     )
     if scored:
         score.micro, score.macro = _averages(scored)
-        score.value = score.micro if official == "micro" else score.macro
+        score.value = _points(scored) if official == "points" else score.macro if official == "macro" else score.micro
         if official == "micro":
             score.ci95 = wilson(sum(sample.correct is True for sample in scored), len(scored))
-        else:
+        elif official == "macro":
             groups = [[sample.correct is True for sample in group] for group in _by_subject(scored).values()]
             score.ci95 = macro_interval([sum(group) for group in groups], [len(group) for group in groups])
+        else:
+            rows = _by_row(scored)
+            score.ci95 = ratio_interval([sum(map(earned, row)) for row in rows], [sum(map(_worth, row)) for row in rows])
     return score
 
 
@@ -61,9 +67,30 @@ def _averages(scored: Sequence[Sample]) -> tuple[float, float]:
     return found["micro"], found["macro"]
 
 
-def _row(group: Sequence[Sample], official: Literal["micro", "macro"], category: str | None = None) -> SubjectScore:
+def _points(scored: Sequence[Sample]) -> float:
+    """The share of all points that was earned."""
+    return sum(map(earned, scored)) / sum(map(_worth, scored))
+
+
+def _worth(sample: Sample) -> float:
+    assert isinstance(sample.item, Question)
+    return sample.item.points
+
+
+def _by_row(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """Samples of the same row of a file together: their answers come from one prompt, so they are no independent draws."""
+    rows: dict[tuple[str, str], list[Sample]] = {}
+    for sample in samples:
+        subject, _, row = sample.item.id.rpartition("/")
+        rows.setdefault((subject, row.partition(".")[0]), []).append(sample)
+    return list(rows.values())
+
+
+def _row(group: Sequence[Sample], official: Average, category: str | None = None) -> SubjectScore:
     scored = [sample for sample in group if sample.correct is not None]
-    accuracy = _averages(scored)[official == "macro"] if scored else None
+    accuracy = None
+    if scored:
+        accuracy = _points(scored) if official == "points" else _averages(scored)[official == "macro"]
     return SubjectScore(n=len(group), unscored=len(group) - len(scored), accuracy=accuracy, category=category)
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from modelkit.chat import render_prompt, reply_lead
+from modelkit.chat import Message, render_prompt, reply_lead
 from modelkit.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+Said = str | Sequence[Message]
+"""A prompt: a text, or the turns of a conversation that ends with the user. In a chat a text is a user's only turn."""
 
 
 class Encoder:
@@ -27,20 +31,20 @@ class Encoder:
         self._lead = reply_lead(tokenizer) if chat else None
         self.bos = "by the chat template" if chat else "added by the tokenizer" if self._prefix else "none"
 
-    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
+    def encode(self, prompts: Sequence[Said]) -> list[list[int]]:
         """Token ids of each prompt."""
-        return self._ids([self._render(prompt) for prompt in prompts])
+        return self._ids([self.render(prompt) for prompt in prompts])
 
-    def encode_answered(self, prompts: Sequence[str], lead: str, answers: Sequence[str]) -> list[list[int]]:
+    def encode_answered(self, prompts: Sequence[Said], lead: str, answers: Sequence[str]) -> list[list[int]]:
         """Token ids of each prompt followed by *lead* (in a chat: by what the template writes there) and its answer."""
         between = lead if self._lead is None else self._lead
-        return self._ids([self._render(prompt) + between + answer for prompt, answer in zip(prompts, answers, strict=True)])
+        return self._ids([self.render(prompt) + between + answer for prompt, answer in zip(prompts, answers, strict=True)])
 
     def lengths(self, pieces: Sequence[str]) -> list[int]:
         """Number of tokens of each piece of text encoded on its own, as the tokenizer does by default."""
         return [len(self._prefix) + len(ids) for ids in self._batch(pieces)]
 
-    def answer_tokens(self, prompt: str, lead: str, answers: Sequence[str]) -> list[list[int]]:
+    def answer_tokens(self, prompt: Said, lead: str, answers: Sequence[str]) -> list[list[int]]:
         """The tokens each answer adds to *prompt*.
 
         :raises UserError: when an answer changes how the end of the prompt is tokenised, so that it can't be scored after it.
@@ -56,8 +60,11 @@ class Encoder:
             found.append(ids[len(before) :])
         return found
 
-    def _render(self, prompt: str) -> str:
-        return render_prompt(self._tokenizer, [{"role": "user", "content": prompt}]) if self.chat else prompt
+    def render(self, prompt: Said) -> str:
+        """The prompt's text as the model reads it."""
+        if isinstance(prompt, str):
+            return render_prompt(self._tokenizer, [{"role": "user", "content": prompt}]) if self.chat else prompt
+        return render_prompt(self._tokenizer, prompt)
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         prefix = self._prefix

@@ -1,12 +1,18 @@
-"""Few-shot prompts that fit: which shots go when a prompt is too long, by the protocol's own rule."""
+"""Few-shot prompts that fit: what goes when a prompt is too long, by the protocol's own rule."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Literal
 
-from evalkit.encoding import Encoder
+from evalkit.encoding import Encoder, Said
+from modelkit.chat import Message
+
+Rule = Literal["last", "longest", "left"]
+"""What goes when a prompt is too long: the last shot, the longest shots, or tokens on the left."""
 
 _SLICE = 1024
 _JOINT = 5  # more tokens than joining two texts saves, a beginning of sequence of their own included
@@ -14,30 +20,76 @@ _JOINT = 5  # more tokens than joining two texts saves, a beginning of sequence 
 
 @dataclass(frozen=True)
 class Ask:
-    """The parts of one prompt. ``reserve`` tokens are kept free behind it."""
+    """The parts of one prompt. ``reserve`` tokens are kept free behind it.
+
+    :param number: stands before the block, with the place of the question in the prompt (from 1) for its ``{}``.
+    :param system: what a chat begins with.
+    :param turns: the shots in a chat, each a user's turn and the reply to it; without them the whole prompt is one turn.
+    :param turn: the question in a chat, where that isn't the block.
+    """
 
     header: str
     shots: tuple[str, ...]
     block: str
     reserve: int = 0
+    number: str = ""
+    system: str = ""
+    turns: tuple[tuple[str, str], ...] = ()
+    turn: str | None = None
 
-    def prompt(self, shots: int) -> str:
-        """The prompt with the first *shots* shots."""
-        return self.header + "".join(self.shots[:shots]) + self.block
+    def text(self, shots: int | None = None) -> str:
+        """The plain prompt with the first *shots* shots, or all."""
+        kept = self.shots[:shots]
+        return self.header + "".join(kept) + self.number.format(len(kept) + 1) + self.block
+
+    def messages(self, shots: int | None = None) -> list[Message]:
+        """The prompt as a conversation; the header opens the first user's turn."""
+        if self.shots and not self.turns:
+            return [{"role": "user", "content": self.text(shots)}]
+        kept = self.turns[:shots]
+        last = self.number.format(len(kept) + 1) + (self.block if self.turn is None else self.turn)
+        said: list[Message] = [{"role": "system", "content": self.system}] if self.system else []
+        for asked, reply in kept:
+            said += [{"role": "user", "content": asked}, {"role": "assistant", "content": reply}]
+        said.append({"role": "user", "content": last})
+        opens = bool(self.system)
+        said[opens] = {"role": "user", "content": self.header + said[opens]["content"]}
+        return said
+
+    def prompt(self, shots: int | None = None, chat: bool = False) -> Said:
+        """The prompt, as a text or as a conversation."""
+        return self.messages(shots) if chat else self.text(shots)
+
+    def keeping(self, places: Sequence[int]) -> Ask:
+        """The same with the shots at *places* only."""
+        turns = tuple(self.turns[i] for i in places) if self.turns else ()
+        return replace(self, shots=tuple(self.shots[i] for i in places), turns=turns)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A prompt that fits, or the reason why there is none."""
+    """A prompt that fits, or the reason why there is none. ``cut`` counts the tokens that were taken off on the left."""
 
+    said: Said
     text: str
     ids: list[int]
     shots: int
     header: bool = True
+    cut: int = 0
     reason: str | None = None
 
 
-def drop_last(encoder: Encoder, asks: Sequence[Ask], limit: int, on_progress: Callable[[int], None] = lambda done: None) -> list[Fitted]:
+def fit(rule: Rule, encoder: Encoder, asks: Sequence[Ask], limit: int) -> list[Fitted]:
+    """The prompts, each with at most *limit* tokens and its reserve."""
+    return {"last": drop_last, "longest": drop_longest, "left": cut_left}[rule](encoder, asks, limit)
+
+
+def longest(limit: int | None, context: int | None, reserve: int = 0) -> int:
+    """The longest prompt in tokens: a protocol's limit, or what the model's context leaves beside *reserve* tokens."""
+    return min(limit or sys.maxsize, (context or sys.maxsize) - reserve)
+
+
+def drop_last(encoder: Encoder, asks: Sequence[Ask], limit: int) -> list[Fitted]:
     """Drop the last shot until a prompt has at most *limit* tokens (MMLU's rule).
 
     Prompts are tokenised whole, but only from the first number of shots that the lengths of their parts leave any hope for, so
@@ -48,49 +100,70 @@ def drop_last(encoder: Encoder, asks: Sequence[Ask], limit: int, on_progress: Ca
     for start in range(0, len(asks), _SLICE):
         pending = _most_shots(encoder, asks, range(start, min(start + _SLICE, len(asks))), length, limit)
         while pending:
-            texts = [asks[i].prompt(shots) for i, shots in pending.items()]
+            said = [asks[i].prompt(shots, encoder.chat) for i, shots in pending.items()]
             again: dict[int, int] = {}
-            for (i, shots), text, ids in zip(pending.items(), texts, encoder.encode(texts), strict=True):
+            for (i, shots), prompt, ids in zip(pending.items(), said, encoder.encode(said), strict=True):
                 if len(ids) + asks[i].reserve <= limit:
-                    fitted[i] = Fitted(text, ids, shots)
+                    fitted[i] = Fitted(prompt, encoder.render(prompt), ids, shots)
                 elif shots == 0:
-                    fitted[i] = _too_long(text, limit)
+                    fitted[i] = _too_long(encoder, prompt, limit)
                 else:
                     again[i] = shots - 1
             pending = again
-        on_progress(len(fitted))
     return [fitted[i] for i in range(len(asks))]
 
 
-def drop_longest(encoder: Encoder, asks: Sequence[Ask], limit: int, on_progress: Callable[[int], None] = lambda done: None) -> list[Fitted]:
+def drop_longest(encoder: Encoder, asks: Sequence[Ask], limit: int) -> list[Fitted]:
     """Drop the longest shots until what is left is shorter than *limit* tokens, the rest in order (CMMLU's rule).
 
     Lengths are those of header, block and shots tokenised one by one; equally long shots go together. When header and block
-    alone are longer than *limit*, the block is asked without header and shots.
+    alone are longer than *limit*, the block is asked without header and shots. Where the whole is still too long (a chat's
+    template takes tokens too), more shots go the same way.
     """
     length = _lengths(encoder, asks)
-    (wrapping,) = (len(ids) for ids in encoder.encode([""])) if encoder.chat else (0,)
     fitted: list[Fitted] = []
     for start in range(0, len(asks), _SLICE):
         part = asks[start : start + _SLICE]
         kept: list[Ask] = []
-        for ask, block_length in zip(part, encoder.lengths([ask.block for ask in part]), strict=True):
-            room = limit - ask.reserve - wrapping
-            ends = length[ask.header] + block_length
-            if ends > room:
-                kept.append(Ask("", (), ask.block, ask.reserve))
+        for ask, block in zip(part, encoder.lengths([ask.block for ask in part]), strict=True):
+            room = limit - ask.reserve - length[ask.header] - block
+            if room < 0:
+                kept.append(replace(ask, header="", shots=(), turns=()))
                 continue
-            shots = list(ask.shots)
-            while shots and sum(length[shot] for shot in shots) >= room - ends:
-                longest = max(length[shot] for shot in shots)
-                shots = [shot for shot in shots if length[shot] != longest]
-            kept.append(Ask(ask.header, tuple(shots), ask.block, ask.reserve))
-        texts = [ask.prompt(len(ask.shots)) for ask in kept]
-        for ask, text, ids in zip(kept, texts, encoder.encode(texts), strict=True):
+            while ask.shots and sum(length[shot] for shot in ask.shots) >= room:
+                ask = _without_longest(ask, length)
+            kept.append(ask)
+        said = [ask.prompt(chat=encoder.chat) for ask in kept]
+        for ask, prompt, ids in zip(kept, said, encoder.encode(said), strict=True):
+            while len(ids) + ask.reserve > limit and ask.shots:
+                ask = _without_longest(ask, length)
+                prompt = ask.prompt(chat=encoder.chat)
+                (ids,) = encoder.encode([prompt])
             fits = len(ids) + ask.reserve <= limit
-            fitted.append(Fitted(text, ids, len(ask.shots), header=bool(ask.header)) if fits else _too_long(text, limit))
-        on_progress(len(fitted))
+            made = Fitted(prompt, encoder.render(prompt), ids, len(ask.shots), header=bool(ask.header))
+            fitted.append(made if fits else _too_long(encoder, prompt, limit))
     return fitted
+
+
+def cut_left(encoder: Encoder, asks: Sequence[Ask], limit: int) -> list[Fitted]:
+    """Keep all shots and cut tokens off on the left (lm-evaluation-harness's rule), header and beginning of sequence first."""
+    fitted = []
+    said = [ask.prompt(chat=encoder.chat) for ask in asks]
+    for ask, prompt, ids in zip(asks, said, encoder.encode(said), strict=True):
+        cut = max(0, len(ids) + ask.reserve - limit)
+        fitted.append(Fitted(prompt, encoder.render(prompt), ids[cut:], len(ask.shots), cut=cut))
+    return fitted
+
+
+def within(encoder: Encoder, header: str, shots: Sequence[str], budget: int) -> int:
+    """How many of the first shots fit, with the header, into fewer than *budget* tokens (AGIEval's rule for choosing shots)."""
+    texts = [header + "".join(shots[: count + 1]) for count in range(len(shots))]
+    return next((count for count, length in enumerate(encoder.lengths(texts)) if length >= budget), len(shots))
+
+
+def _without_longest(ask: Ask, length: dict[str, int]) -> Ask:
+    most = max(length[shot] for shot in ask.shots)
+    return ask.keeping([i for i, shot in enumerate(ask.shots) if length[shot] != most])
 
 
 def _most_shots(encoder: Encoder, asks: Sequence[Ask], part: Iterable[int], length: dict[str, int], limit: int) -> dict[int, int]:
@@ -115,5 +188,5 @@ def _lengths(encoder: Encoder, asks: Sequence[Ask]) -> dict[str, int]:
     return dict(zip(pieces, encoder.lengths(pieces), strict=True))
 
 
-def _too_long(text: str, limit: int) -> Fitted:
-    return Fitted(text, [], 0, reason=f"longer than {limit} tokens even without shots")
+def _too_long(encoder: Encoder, prompt: Said, limit: int) -> Fitted:
+    return Fitted(prompt, encoder.render(prompt), [], 0, reason=f"longer than {limit} tokens even without shots")

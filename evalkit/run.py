@@ -12,6 +12,7 @@ from typing import Any
 from evalkit import results
 from evalkit.aggregate import reasons
 from evalkit.bench import Bench, Watch, progress
+from evalkit.credit import chance, majority
 from evalkit.methods import Record, method
 from evalkit.models import local
 from evalkit.planning import Candidate, Plan, Wanted, plan
@@ -125,7 +126,9 @@ def _measure(task: Task, bench: Bench, watch: Watch) -> tuple[TaskScore, list[Sa
             "shots": task.shots,
             "shots_used": (found[names[0]].model_extra or {})["shots_used"],
             "chat": bench.chat,
-            "chance": sum(1 / len(item.options) for item in task.items) / len(task.items),
+            "chance": chance(task.items),
+            "majority": majority(task.items, task.protocol.official),
+            "approximate": task.protocol.approximate,
             "data_notes": task.notes,
         }
     else:

@@ -1,57 +1,22 @@
-"""What evalkit passes around: protocols, tasks with their items, and the samples that come out."""
+"""What evalkit passes around: questions and rows, tasks made of them, and the samples that come out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from modelkit.chat import Message
 from modelkit.fingerprint import sha256_of_text
 
+if TYPE_CHECKING:
+    from evalkit.protocol import Protocol
+
 LETTERS = "ABCDEFGHIJ"
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How a multiple-choice benchmark asks its questions, byte by byte.
-
-    A prompt is ``header``, then the shots (each a block, ``letter_lead``, its letter and an empty line), then the question's
-    block; a block is ``opening``, the question, one line per option and ``cue``. The letter is expected right after the cue,
-    behind ``letter_lead``.
-
-    :param title: subject (a file name) → what stands for ``{subject}`` in the header.
-    :param drop: what goes when a prompt is too long, the last shot or the longest; see :mod:`evalkit.fitting`.
-    :param limit: longest prompt in tokens, whatever the model could read.
-    :param official: the average that is this benchmark's number, over questions (micro) or over subjects (macro).
-    """
-
-    name: str
-    header: str
-    title: Callable[[str], str]
-    cue: str
-    official: Literal["micro", "macro"]
-    opening: str = ""
-    letter_lead: str = ""
-    drop: Literal["last", "longest"] = "last"
-    limit: int = 2048
-
-    def headline(self, subject: str) -> str:
-        """The header of *subject*'s prompts."""
-        return self.header.replace("{subject}", self.title(subject))
-
-    def block(self, question: Question) -> str:
-        """The question up to the place where the letter is expected."""
-        options = "".join(f"\n{letter}. {option}" for letter, option in zip(LETTERS, question.options, strict=False))
-        return f"{self.opening}{question.text}{options}{self.cue}"
-
-    def shot(self, question: Question) -> str:
-        """The question as an example, with its letter."""
-        return f"{self.block(question)}{self.letter_lead}{question.gold}\n\n"
 
 
 @dataclass(frozen=True)
@@ -236,7 +201,7 @@ class Sample:
             return
         self.scores, self.shots_used = scores, shots_used
         self.prediction = max(scores, key=scores.__getitem__)
-        self.correct = self.prediction == self.gold
+        self.correct = self.prediction == self.gold if self.gold else None
 
     def to_json(self, prompts: bool = False) -> dict[str, Any]:
         """The sample's line, with its prompt if *prompts*; what is ``extra`` follows the fields all samples have."""

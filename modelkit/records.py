@@ -33,8 +33,8 @@ class MethodScore(BaseModel):
     """What one method found on one task. All shares lie in 0…1; ``ci95`` is a 95 % interval of ``value``.
 
     ``value`` is the number the protocol calls official; for choice tasks it equals ``micro`` or ``macro``, as ``official``
-    says. Other kinds of task name theirs in ``metric``. ``n`` counts all that was asked, ``unscored`` those among it that could
-    not be scored; shares are over the rest.
+    says, or is the share of points. Other kinds of task name theirs in ``metric``. ``n`` counts all that was asked,
+    ``unscored`` those among it that could not be scored; shares are over the rest.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -45,7 +45,7 @@ class MethodScore(BaseModel):
     ci95: tuple[float, float] | None = None
     micro: float | None = None
     macro: float | None = None
-    official: Literal["micro", "macro"] | None = None
+    official: Literal["micro", "macro", "points"] | None = None
     subjects: dict[str, SubjectScore] = {}
     categories: dict[str, SubjectScore] = {}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.aggregate import share_right, shots_used
 from evalkit.bench import Bench
-from evalkit.fitting import Ask, drop_last
+from evalkit.fitting import Ask, drop_last, longest
 from evalkit.methods import Record
 from evalkit.types import LETTERS, ChoiceTask, Question, Sample
 from modelkit.records import MethodScore
@@ -35,7 +35,7 @@ def measure(task: ChoiceTask, items: Sequence[Question], bench: Bench, record: R
     last until prompt and longest option fit.
     """
     encoder = bench.encoder()
-    limit = min(task.protocol.limit, bench.model.context or task.protocol.limit)
+    limit = longest(task.protocol.limit, bench.model.context)
     options = list({option for item in items for option in item.options})
     length = dict(zip(options, encoder.lengths([LEAD + option for option in options]), strict=True))
     asks = [
@@ -45,7 +45,7 @@ def measure(task: ChoiceTask, items: Sequence[Question], bench: Bench, record: R
     fitted = drop_last(encoder, asks, limit)
 
     pairs = [(i, option) for i, item in enumerate(items) if fitted[i].reason is None for option in item.options]
-    wholes = encoder.encode_answered([fitted[i].text for i, _ in pairs], LEAD, [option for _, option in pairs])
+    wholes = encoder.encode_answered([fitted[i].said for i, _ in pairs], LEAD, [option for _, option in pairs])
     starts = [_common(fitted[i].ids, whole) for (i, _), whole in zip(pairs, wholes, strict=True)]
     empty = {i for (i, _), whole, start in zip(pairs, wholes, starts, strict=True) if start == len(whole) or start == 0}
     kept = [k for k, (i, _) in enumerate(pairs) if i not in empty]
@@ -66,7 +66,12 @@ def measure(task: ChoiceTask, items: Sequence[Question], bench: Bench, record: R
             samples[i].answer(dict(zip(LETTERS, (own[k] for k in sorted(own)), strict=False)), fitted[i].shots)
         record([samples[i] for i in whole])
 
-    bench.model.continuation_logprobs([wholes[k][: starts[k]] for k in kept], [wholes[k][starts[k] :] for k in kept], settle)
+    bench.model.continuation_logprobs(
+        [wholes[k][: starts[k]] for k in kept],
+        [wholes[k][starts[k] :] for k in kept],
+        settle,
+        record.wanted([items[pairs[k][0]] for k in kept]),
+    )
     return {"bos": encoder.bos}
 
 

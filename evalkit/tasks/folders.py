@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
+from evalkit.protocol import Protocol
 from evalkit.reading import oddities, read_questions, sha256_of_files
-from evalkit.types import ChoiceTask, Protocol, Question
+from evalkit.types import ChoiceTask, Question
 from modelkit.errors import UserError
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from evalkit.protocol import Protocol
 from evalkit.tasks.folders import choice_task, find_layout, subjects_in
-from evalkit.types import ChoiceTask, Protocol
+from evalkit.types import ChoiceTask
 
 
 def spaced(subject: str) -> str:

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
+from evalkit.protocol import Protocol
 from evalkit.reading import read_jsonl, sha256_of_files
 from evalkit.tasks.folders import choice_task, subjects_in
 from evalkit.tasks.mmlu import HENDRYCKS
-from evalkit.types import AnswerRow, AnswerTask, ChoiceTask, PairRow, PairsTask, PromptRow, Protocol, RewardTask, Task, TextRow, TextTask
+from evalkit.types import AnswerRow, AnswerTask, ChoiceTask, PairRow, PairsTask, PromptRow, RewardTask, Task, TextRow, TextTask
 from modelkit.errors import UserError
 
 

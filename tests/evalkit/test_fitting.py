@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from evalkit.encoding import Encoder
-from evalkit.fitting import Ask, drop_last, drop_longest
+from evalkit.fitting import Ask, cut_left, drop_last, drop_longest, within
+from evalkit.prompts import asks as asks_of
 from evalkit.tasks import mmlu
 from modelkit.checkpoint import load_tokenizer
 from tests.evalkit.tiny import tiny_tokenizer
@@ -34,7 +35,7 @@ def asks(seed: int = 3) -> list[Ask]:
 
 def slow_drop_last(encoder: Encoder, ask: Ask, limit: int) -> tuple[str, int] | None:
     for shots in range(len(ask.shots), -1, -1):
-        text = ask.prompt(shots)
+        text = ask.text(shots)
         if len(encoder.encode([text])[0]) + ask.reserve <= limit:
             return text, shots
     return None
@@ -55,6 +56,30 @@ def slow_drop_longest(encoder: Encoder, ask: Ask, limit: int) -> tuple[str, int]
     return (text, len(shots)) if len(encoder.encode([text])[0]) + ask.reserve <= limit else None
 
 
+def test_left_truncation_keeps_the_last_tokens_and_counts_the_others(encoder: Encoder) -> None:
+    ask = Ask("Header.\n\n", ("one\n", "two\n"), "Question?", reserve=1)
+    (ids,) = encoder.encode([ask.text()])
+    (whole,) = cut_left(encoder, [ask], len(ids) + 1)
+    (less,) = cut_left(encoder, [ask], len(ids) - 2)
+    assert (whole.ids, whole.cut) == (ids, 0)
+    assert (less.ids, less.cut, less.shots, less.text) == (ids[3:], 3, 2, ask.text())
+
+
+def test_shots_are_taken_while_header_and_shots_have_fewer_tokens_than_the_budget(encoder: Encoder) -> None:
+    shots = ["one two three\n", "four\n", "five\n"]
+    two = encoder.lengths(["H\n" + "".join(shots[:2])])[0]
+    assert [within(encoder, "H\n", shots, budget) for budget in (two, two + 1, 10_000, 1)] == [1, 2, 3, 0]
+
+
+def test_in_a_chat_shots_are_turns_and_the_header_opens_the_first() -> None:
+    ask = Ask("H\n", ("s1", "s2"), "Q", number="No. {} ", system="S", turns=(("u1", "a1"), ("u2", "a2")))
+    assert ask.text(1) == "H\ns1No. 2 Q"
+    assert [(one["role"], one["content"]) for one in ask.messages(1)] == [
+        ("system", "S"), ("user", "H\nu1"), ("assistant", "a1"), ("user", "No. 2 Q"),
+    ]  # fmt: skip
+    assert [one["content"] for one in ask.messages(0)] == ["S", "H\nNo. 1 Q"]
+
+
 @pytest.mark.parametrize(("fast", "slow"), [(drop_last, slow_drop_last), (drop_longest, slow_drop_longest)])
 @pytest.mark.parametrize("limit", [40, 90, 150, 1000])
 def test_shots_are_dropped_as_by_the_slow_rule(encoder: Encoder, fast: Callable, slow: Callable, limit: int) -> None:
@@ -70,7 +95,7 @@ def test_shots_are_dropped_as_by_the_slow_rule(encoder: Encoder, fast: Callable,
 
 def test_the_last_shot_goes_first_and_the_order_of_the_rest_stays(encoder: Encoder) -> None:
     ask = Ask("H\n", ("one\n", "two two two two\n", "three\n"), "Q")
-    room = len(encoder.encode([ask.prompt(3)])[0]) - 1
+    room = len(encoder.encode([ask.text(3)])[0]) - 1
     assert drop_last(encoder, [ask], room)[0].text == "H\none\ntwo two two two\nQ"
     assert drop_longest(encoder, [ask], room)[0].text == "H\none\nthree\nQ"
 
@@ -100,9 +125,6 @@ def test_a_question_that_fits_nowhere_has_a_reason_and_no_tokens(encoder: Encode
 def test_mmlu_on_a_real_tokenizer_keeps_as_many_shots_as_the_slow_rule(shared: Path) -> None:
     task = mmlu.load(shared / "data" / "mmlu", 5, None)
     encoder = Encoder(load_tokenizer(shared / "data" / "stories260k"))
-    asked = [
-        Ask(task.protocol.headline(item.subject), tuple(map(task.protocol.shot, task.dev[item.subject])), task.protocol.block(item))
-        for item in task.items[::150]
-    ]
+    asked = asks_of(task, task.items[::150], "letters", encoder)
     fitted = drop_last(encoder, asked, 512)
     assert [None if one.reason else (one.text, one.shots) for one in fitted] == [slow_drop_last(encoder, ask, 512) for ask in asked]
