@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from modelkit.chat import Message, render_prompt, reply_lead
 from modelkit.errors import UserError
@@ -14,6 +14,57 @@ if TYPE_CHECKING:
 
 Said = str | Sequence[Message]
 """A prompt: a text, or the turns of a conversation that ends with the user. In a chat a text is a user's only turn."""
+
+
+class PromptEncoder(Protocol):
+    """What prompts are made with: how long texts are, as far as the model's tokenizer is known."""
+
+    @property
+    def chat(self) -> bool:
+        """Whether a prompt is a conversation."""
+
+    @property
+    def bos(self) -> str:
+        """Who begins the sequence."""
+
+    def encode(self, prompts: Sequence[Said]) -> list[list[int]]:
+        """Token ids of each prompt."""
+
+    def lengths(self, pieces: Sequence[str]) -> list[int]:
+        """Number of tokens of each piece of text on its own."""
+
+    def answer_tokens(self, prompt: Said, lead: str, answers: Sequence[str]) -> list[list[int]]:
+        """The tokens each answer adds to *prompt* behind *lead*."""
+
+    def render(self, prompt: Said) -> str:
+        """The prompt's text."""
+
+
+class Untokenised:
+    """Stands in where the tokenizer is only a server's: no ids, and lengths of 0, so that nothing is too long to be asked."""
+
+    bos = "by the server"
+
+    def __init__(self, chat: bool = False) -> None:
+        self.chat = chat
+
+    def encode(self, prompts: Sequence[Said]) -> list[list[int]]:
+        """No token, for each prompt."""
+        return [[] for _ in prompts]
+
+    def lengths(self, pieces: Sequence[str]) -> list[int]:
+        """0 for each piece."""
+        return [0] * len(pieces)
+
+    def answer_tokens(self, prompt: Said, lead: str, answers: Sequence[str]) -> list[list[int]]:
+        """None."""
+        return []
+
+    def render(self, prompt: Said) -> str:
+        """A text as it is; of a conversation, each turn with its role before it."""
+        if isinstance(prompt, str):
+            return prompt
+        return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in prompt)
 
 
 class Encoder:

@@ -78,13 +78,8 @@ def load_tokenizer(checkpoint: Path) -> PreTrainedTokenizerBase:
 
     :raises ModelError: when it is missing, unreadable, or has more tokens than the model has embeddings.
     """
-    from transformers import AutoTokenizer
-
     config = check(checkpoint)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
-    except Exception as error:
-        raise ModelError(f"the tokenizer of {checkpoint} can't be read ({_first_line(error)}).") from None
+    tokenizer = read_tokenizer(checkpoint)
     size = config.get("vocab_size")
     if isinstance(size, int) and len(tokenizer) > size:
         raise ModelError(
@@ -92,6 +87,21 @@ def load_tokenizer(checkpoint: Path) -> PreTrainedTokenizerBase:
             "they don't belong together; copy the tokenizer files of the model it was trained from."
         )
     return tokenizer
+
+
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in a folder that need not hold a model.
+
+    :raises ModelError: when it is missing or unreadable.
+    """
+    from transformers import AutoTokenizer
+
+    if not folder.is_dir():
+        raise ModelError(f"there is no folder {folder} to read a tokenizer from: check the path.")
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise ModelError(f"the tokenizer of {folder} can't be read ({_first_line(error)}).") from None
 
 
 def load_model(
