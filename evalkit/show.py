@@ -32,7 +32,7 @@ def table(result: Result) -> Table:
         for method, found in score.methods.items():
             low, high = found.ci95 or (None, None)
             chance = extra.get("chance")
-            over_chance = chance_normalised(found.value, chance) if None not in (chance, found.value) else None
+            over_chance = None if chance is None or found.value is None else chance_normalised(found.value, chance)
             made.add_row(
                 task,
                 extra["protocol"] if choice else "",

@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evalkit.aggregate import share_right, shots_used
 from evalkit.bench import Bench
-from evalkit.encoding import Encoder
+from evalkit.calibration import calibration
 from evalkit.fitting import Fitted, longest
 from evalkit.methods import Record
+from evalkit.models.face import Face, Letters, Reading
 from evalkit.prompts import prompts
 from evalkit.types import LETTERS, ChoiceTask, Question, Sample
 from modelkit.errors import UserError
 from modelkit.records import MethodScore
 
-if TYPE_CHECKING:
-    import torch
-
 
 def measure(task: ChoiceTask, items: Sequence[Question], bench: Bench, record: Record) -> dict[str, Any]:
     """Score questions by the natural-log probability of each letter over the full vocabulary; the highest is the answer.
 
-    The letters' tokens are those that the tokenizer gives them behind the prompt, with the protocol's lead (in a chat: with
-    what the template writes before a reply). A letter that takes several tokens has the product of their probabilities.
+    The letters are looked for behind the protocol's lead (in a chat: behind what the template writes before a reply).
 
-    :raises UserError: when a letter has no tokens of its own behind the prompt.
+    :raises UserError: when the model can't tell a letter's probability there.
     """
-    encoder = bench.encoder()
-    groups = _groups(task, encoder)
-    room = max(len(ids) for tokens in groups.values() for ids in tokens.values()) - 1
-    limit = longest(task.protocol.limit, bench.model.context, room)
-    fitted = prompts(task, items, "letters", encoder, limit)
+    face = bench.face
+    groups = _groups(task, face)
+    limit = longest(task.protocol.limit, face.context, max(letters.room for letters in groups.values()))
+    fitted = prompts(task, items, "letters", face.encoder, limit)
     samples = [
         Sample(item, "letters", gold=item.gold, prompt=one.text, reason=_why_not(item, one))
         for item, one in zip(items, fitted, strict=True)
@@ -39,37 +35,45 @@ def measure(task: ChoiceTask, items: Sequence[Question], bench: Bench, record: R
     for sample, one in zip(samples, fitted, strict=True):
         sample.extra = ({} if one.header else {"header_dropped": True}) | ({"tokens_cut": one.cut} if one.cut else {})
     record([sample for sample in samples if sample.reason is not None])
-    for ending, tokens in groups.items():
+    for ending, letters in groups.items():
         asked = [i for i, sample in enumerate(samples) if sample.reason is None and _ending(task, items[i]) == ending]
-        _score_group(bench, tokens, [fitted[i] for i in asked], [samples[i] for i in asked], record)
-    facts = {lead_in: tokens for (lead_in, _), tokens in groups.items()}
-    one_group = next(iter(groups.values()))
-    return {"letter_tokens": one_group if len(groups) == 1 else facts, "bos": encoder.bos, "limit": limit}
+        _score_group(face, letters, [fitted[i] for i in asked], [samples[i] for i in asked], record)
+    facts = {lead_in: letters.shown for (lead_in, _), letters in groups.items()}
+    return {"letter_tokens": facts if len(groups) > 1 else next(iter(facts.values())), "bos": face.encoder.bos, "limit": limit}
 
 
-def _score_group(bench: Bench, tokens: dict[str, list[int]], fitted: Sequence[Fitted], samples: Sequence[Sample], record: Record) -> None:
+def _score_group(face: Face, letters: Letters, fitted: Sequence[Fitted], samples: Sequence[Sample], record: Record) -> None:
     """Score the questions behind whose prompts the letters are the same tokens."""
 
-    def settle(batch: list[int], found: torch.Tensor) -> None:
-        for row, k in enumerate(batch):
+    def settle(batch: list[int], found: list[Reading]) -> None:
+        for k, reading in zip(batch, found, strict=True):
             question = samples[k].item
             assert isinstance(question, Question)
-            samples[k].answer(dict(zip(LETTERS[: len(question.options)], found[row].tolist(), strict=False)), fitted[k].shots)
+            samples[k].reason = reading.reason
+            samples[k].extra |= reading.facts
+            if reading.reason is None:
+                samples[k].answer(dict(zip(LETTERS[: len(question.options)], reading.logprobs, strict=False)), fitted[k].shots)
         record([samples[k] for k in batch])
 
-    bench.model.string_logprobs([one.ids for one in fitted], list(tokens.values()), settle, record.wanted([sample.item for sample in samples]))
+    face.letter_logprobs(fitted, letters, settle, record.wanted([sample.item for sample in samples]))
 
 
 def score(task: ChoiceTask, samples: Sequence[Sample]) -> MethodScore:
-    """Accuracy, and with how many shots the questions were asked."""
+    """Accuracy, calibration, and with how many shots the questions were asked."""
     dropped, cut = (sum(name in sample.extra for sample in samples) for name in ("header_dropped", "tokens_cut"))
     return share_right(
-        samples, "accuracy", task.protocol.official, shots_used=shots_used(samples), headers_dropped=dropped, prompts_cut=cut
+        samples,
+        "accuracy",
+        task.protocol.official,
+        shots_used=shots_used(samples),
+        headers_dropped=dropped,
+        prompts_cut=cut,
+        calibration=calibration([(sample.scores, sample.gold) for sample in samples if sample.scores and sample.gold in sample.scores]),
     )
 
 
-def _groups(task: ChoiceTask, encoder: Encoder) -> dict[tuple[str, str], dict[str, list[int]]]:
-    """For each way in which the task's prompts end: every letter's tokens behind it."""
+def _groups(task: ChoiceTask, face: Face) -> dict[tuple[str, str], Letters]:
+    """For each way in which the task's prompts end: how the letters are looked for behind it."""
     found: dict[tuple[str, str], list[Question]] = {}
     for item in task.items:
         if item.options:
@@ -80,8 +84,7 @@ def _groups(task: ChoiceTask, encoder: Encoder) -> dict[tuple[str, str], dict[st
     for ending, questions in found.items():
         letters = LETTERS[: max(len(question.options) for question in questions)]
         (ask,) = task.protocol.asks(questions[0].subject, (), questions[:1], "letters")
-        tokens = encoder.answer_tokens(ask.prompt(chat=encoder.chat), ending[1], list(letters))
-        groups[ending] = dict(zip(letters, tokens, strict=True))
+        groups[ending] = face.letters(ask.prompt(chat=face.encoder.chat), ending[1], letters)
     return groups
 
 
