@@ -139,6 +139,58 @@ def compare(
             typer.echo(f"{comparing.write_flips(compared, out):,} flipped questions → {out}")
 
 
+@app.command()
+def export(
+    result: Annotated[Path, typer.Argument(help=_RESULT_HELP)],
+    format: Annotated[str, typer.Option(help="lm-eval (results_*.json and samples_*.jsonl) or csv (one file of all answers).")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for lm-eval, file for csv (default: lm-eval/ or answers.csv in the result).")
+    ] = None,
+) -> None:
+    """Write a result in another tool's format."""
+    with one_sentence():
+        from evalkit import export as exporting
+        from evalkit.recorded import read
+        from modelkit.errors import UserError
+
+        recorded = read(result)
+        if format == "lm-eval":
+            files = exporting.to_lm_eval(recorded, out or recorded.folder / "lm-eval")
+            if left_out := exporting.unscored(recorded):
+                typer.echo(f"{left_out:,} unscored answers have no place in that format and are left out.")
+        elif format == "csv":
+            files = exporting.to_csv(recorded, out or recorded.folder / "answers.csv")
+        else:
+            raise UserError(f"{format!r} is no format: use lm-eval or csv.")
+        typer.echo(f"{len(files):,} files → {files[0].parent}" if len(files) > 1 else f"→ {files[0]}")
+
+
+@app.command()
+def submit(
+    benchmark: Annotated[str, typer.Argument(help="ceval: the only benchmark here whose right answers aren't public.")],
+    result: Annotated[Path, typer.Argument(help=_RESULT_HELP)],
+    out: Annotated[Path, typer.Option(help="The JSON file to hand in.")],
+    method: Annotated[str | None, typer.Option(help="Whose answers (default: the task's first method).")] = None,
+    fill: Annotated[
+        str | None, typer.Option(help="Letter for questions without an answer, A to D (default: such questions are an error).")
+    ] = None,
+) -> None:
+    """Write C-Eval's submission file out of a result of its test split, checked to be whole."""
+    with one_sentence():
+        from evalkit import submit as submitting
+        from evalkit.recorded import read
+        from modelkit.errors import UserError
+
+        if benchmark != "ceval":
+            raise UserError(f"{benchmark!r} takes no submissions: use ceval.")
+        if fill is not None and fill not in set("ABCD"):
+            raise UserError(f"--fill {fill} is no letter of C-Eval's: use A, B, C or D.")
+        made, filled = submitting.submission(read(result), method, fill)
+        submitting.write(made, out)
+        questions = sum(map(len, made.values()))
+        typer.echo(f"{questions:,} answers in {len(made)} subjects → {out}" + f"; {filled:,} of them are --fill {fill}" * bool(filled))
+
+
 def main() -> None:
     """Entry point."""
     prepare_process()
