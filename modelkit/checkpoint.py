@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,12 +10,11 @@ from pydantic import BaseModel, ValidationError
 
 from modelkit import atomic
 from modelkit.errors import ModelError
+from modelkit.weights import read_header, weight_files
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 class DataSource(BaseModel):
@@ -65,9 +63,9 @@ def check(checkpoint: Path) -> dict[str, Any]:
     if not checkpoint.is_dir():
         raise ModelError(f"{checkpoint} is a file: name the directory that holds config.json and the weights.")
     config = _config(checkpoint)
-    weights = _weight_files(checkpoint)
+    weights = weight_files(checkpoint)
     for file in weights:
-        _check_safetensors(file)
+        read_header(file)
     if not any((checkpoint / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")):
         raise ModelError(f"{checkpoint} has no tokenizer (tokenizer.json or tokenizer.model): copy it from the model it was trained from.")
     return config
@@ -112,17 +110,25 @@ def load_model(
 ) -> PreTrainedModel:
     """Load a checkpoint's weights for inference (evaluation mode; *dtype* defaults to fp32, *device* to the CPU).
 
+    The linear layers of a GPTQ checkpoint stay quantised (:mod:`modelkit.gptq`); the rest of it is bf16 by default.
+
     :raises ModelError: when it isn't whole, is of the other kind, or its weights don't match its configuration.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
     from transformers.utils import logging
 
+    from modelkit.gptq.load import load as load_quantised
+    from modelkit.gptq.load import quantisation_of
+
     config = check(checkpoint)
     if is_reward_model(checkpoint) != (kind == "reward"):
         wanted, found = ("a reward model", "a language model") if kind == "reward" else ("a language model", "a reward model")
         raise ModelError(f"{checkpoint} is {found} ({'/'.join(config.get('architectures') or ['?'])}), but {wanted} is needed here.")
     loader: Any = AutoModelForSequenceClassification if kind == "reward" else AutoModelForCausalLM
+    quantisation = quantisation_of(checkpoint, config)
+    if quantisation is not None:
+        return load_quantised(checkpoint, loader, quantisation, dtype, device or torch.device("cpu"))
     logging.disable_progress_bar()
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -175,47 +181,6 @@ def _config(checkpoint: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ModelError(f"{file} holds no JSON object: copy it again.")
     return config
-
-
-def _weight_files(checkpoint: Path) -> list[Path]:
-    index = checkpoint / "model.safetensors.index.json"
-    if index.exists():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (json.JSONDecodeError, KeyError, AttributeError):
-            raise ModelError(f"{index} is damaged: copy it again.") from None
-        files = [checkpoint / name for name in names]
-        for file in files:
-            if not file.exists():
-                raise ModelError(f"{checkpoint} lacks {file.name}, one of the {len(files)} weight files its index names: copy it again.")
-        return files
-    files = sorted(checkpoint.glob("*.safetensors"))
-    if files:
-        return files
-    pickles = sorted(file.name for pattern in _PICKLES for file in checkpoint.glob(pattern))
-    if pickles:
-        raise ModelError(
-            f"{checkpoint} keeps its weights as a pickle ({pickles[0]}), which can run code when opened: convert it once, where you trust "
-            "it, with AutoModelForCausalLM.from_pretrained(…).save_pretrained(…), which writes safetensors."
-        )
-    raise ModelError(f"{checkpoint} has no weights (model.safetensors): copy them, or finish the download.")
-
-
-def _check_safetensors(file: Path) -> None:
-    """Compare the length a safetensors header promises with the file's own."""
-    size = file.stat().st_size
-    try:
-        with file.open("rb") as stream:
-            (header_size,) = struct.unpack("<Q", stream.read(8))
-            if header_size > size:
-                raise ValueError
-            header = json.loads(stream.read(header_size))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError):
-        raise ModelError(f"{file} is no safetensors file or is cut off: copy it again.") from None
-    promised = 8 + header_size + max(ends, default=0)
-    if size != promised:
-        raise ModelError(f"{file} is cut off ({size:,} of {promised:,} bytes): copy it again.")
 
 
 def _first_line(error: Exception) -> str:
