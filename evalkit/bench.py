@@ -6,14 +6,19 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.encoding import Encoder
+from evalkit.models.endpoint import EndpointModel
+from evalkit.models.local_face import LocalFace
+from modelkit.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from evalkit.models.face import Face
     from evalkit.models.local import LocalModel
 
 Watch = Callable[[str, int, int], Callable[[int], None]]
@@ -21,22 +26,35 @@ Watch = Callable[[str, int, int], Callable[[int], None]]
 
 @dataclass
 class Bench:
-    """What a method works with."""
+    """What a method works with. ``checkpoint`` names the model; it is a directory where no endpoint serves it."""
 
     checkpoint: Path
     fingerprint: str
-    model: LocalModel
+    loaded: LocalModel | EndpointModel
     chat: bool = False
     seed: int = 0
+
+    @cached_property
+    def face(self) -> Face:
+        """The model, asked in texts."""
+        if isinstance(self.loaded, EndpointModel):
+            return self.loaded
+        return LocalFace(self.loaded, Encoder(self.loaded.tokenizer, self.chat))
+
+    @property
+    def model(self) -> LocalModel:
+        """The model, asked in token ids.
+
+        :raises UserError: when an endpoint serves it.
+        """
+        if isinstance(self.loaded, EndpointModel):
+            raise UserError("this task needs a model's weights, and an endpoint only answers: give a checkpoint's directory with -m.")
+        return self.loaded
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer."""
         return self.model.tokenizer
-
-    def encoder(self) -> Encoder:
-        """The encoder of multiple-choice prompts."""
-        return Encoder(self.tokenizer, self.chat)
 
 
 @contextmanager

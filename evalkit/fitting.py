@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Literal
 
-from evalkit.encoding import Encoder, Said
+from evalkit.encoding import PromptEncoder, Said
 from modelkit.chat import Message
 
 Rule = Literal["last", "longest", "left"]
@@ -79,7 +79,7 @@ class Fitted:
     reason: str | None = None
 
 
-def fit(rule: Rule, encoder: Encoder, asks: Sequence[Ask], limit: int) -> list[Fitted]:
+def fit(rule: Rule, encoder: PromptEncoder, asks: Sequence[Ask], limit: int) -> list[Fitted]:
     """The prompts, each with at most *limit* tokens and its reserve."""
     return {"last": drop_last, "longest": drop_longest, "left": cut_left}[rule](encoder, asks, limit)
 
@@ -89,7 +89,7 @@ def longest(limit: int | None, context: int | None, reserve: int = 0) -> int:
     return min(limit or sys.maxsize, (context or sys.maxsize) - reserve)
 
 
-def drop_last(encoder: Encoder, asks: Sequence[Ask], limit: int) -> list[Fitted]:
+def drop_last(encoder: PromptEncoder, asks: Sequence[Ask], limit: int) -> list[Fitted]:
     """Drop the last shot until a prompt has at most *limit* tokens (MMLU's rule).
 
     Prompts are tokenised whole, but only from the first number of shots that the lengths of their parts leave any hope for, so
@@ -113,7 +113,7 @@ def drop_last(encoder: Encoder, asks: Sequence[Ask], limit: int) -> list[Fitted]
     return [fitted[i] for i in range(len(asks))]
 
 
-def drop_longest(encoder: Encoder, asks: Sequence[Ask], limit: int) -> list[Fitted]:
+def drop_longest(encoder: PromptEncoder, asks: Sequence[Ask], limit: int) -> list[Fitted]:
     """Drop the longest shots until what is left is shorter than *limit* tokens, the rest in order (CMMLU's rule).
 
     Lengths are those of header, block and shots tokenised one by one; equally long shots go together. When header and block
@@ -145,7 +145,7 @@ def drop_longest(encoder: Encoder, asks: Sequence[Ask], limit: int) -> list[Fitt
     return fitted
 
 
-def cut_left(encoder: Encoder, asks: Sequence[Ask], limit: int) -> list[Fitted]:
+def cut_left(encoder: PromptEncoder, asks: Sequence[Ask], limit: int) -> list[Fitted]:
     """Keep all shots and cut tokens off on the left (lm-evaluation-harness's rule), header and beginning of sequence first."""
     fitted = []
     said = [ask.prompt(chat=encoder.chat) for ask in asks]
@@ -155,7 +155,7 @@ def cut_left(encoder: Encoder, asks: Sequence[Ask], limit: int) -> list[Fitted]:
     return fitted
 
 
-def within(encoder: Encoder, header: str, shots: Sequence[str], budget: int) -> int:
+def within(encoder: PromptEncoder, header: str, shots: Sequence[str], budget: int) -> int:
     """How many of the first shots fit, with the header, into fewer than *budget* tokens (AGIEval's rule for choosing shots)."""
     texts = [header + "".join(shots[: count + 1]) for count in range(len(shots))]
     return next((count for count, length in enumerate(encoder.lengths(texts)) if length >= budget), len(shots))
@@ -166,7 +166,7 @@ def _without_longest(ask: Ask, length: dict[str, int]) -> Ask:
     return ask.keeping([i for i, shot in enumerate(ask.shots) if length[shot] != most])
 
 
-def _most_shots(encoder: Encoder, asks: Sequence[Ask], part: Iterable[int], length: dict[str, int], limit: int) -> dict[int, int]:
+def _most_shots(encoder: PromptEncoder, asks: Sequence[Ask], part: Iterable[int], length: dict[str, int], limit: int) -> dict[int, int]:
     """For each prompt of *part* the largest number of shots that might fit, judged by the lengths of its parts.
 
     A token is at least a byte, so a block that would fit even as bytes need not be tokenised for this.
@@ -182,11 +182,11 @@ def _most_shots(encoder: Encoder, asks: Sequence[Ask], part: Iterable[int], leng
     return most
 
 
-def _lengths(encoder: Encoder, asks: Sequence[Ask]) -> dict[str, int]:
+def _lengths(encoder: PromptEncoder, asks: Sequence[Ask]) -> dict[str, int]:
     """The lengths of all headers and shots, each tokenised on its own."""
     pieces = list({piece for ask in asks for piece in (ask.header, *ask.shots)})
     return dict(zip(pieces, encoder.lengths(pieces), strict=True))
 
 
-def _too_long(encoder: Encoder, prompt: Said, limit: int) -> Fitted:
+def _too_long(encoder: PromptEncoder, prompt: Said, limit: int) -> Fitted:
     return Fitted(prompt, encoder.render(prompt), [], 0, reason=f"longer than {limit} tokens even without shots")

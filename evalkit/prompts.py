@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evalkit.encoding import Encoder
+from evalkit.encoding import PromptEncoder
 from evalkit.fitting import Ask, Fitted, fit, within
 from evalkit.types import ChoiceTask, Question
 
 
-def prompts(task: ChoiceTask, items: Sequence[Question], method: str, encoder: Encoder, limit: int) -> list[Fitted]:
+def prompts(task: ChoiceTask, items: Sequence[Question], method: str, encoder: PromptEncoder, limit: int) -> list[Fitted]:
     """The prompts of *items*, none longer than *limit* tokens; one that can't be made so has a reason instead."""
     return fit(task.protocol.drop, encoder, asks(task, items, method, encoder), limit)
 
 
-def asks(task: ChoiceTask, items: Sequence[Question], method: str, encoder: Encoder) -> list[Ask]:
+def asks(task: ChoiceTask, items: Sequence[Question], method: str, encoder: PromptEncoder) -> list[Ask]:
     """The parts of the prompts of *items*."""
     places: dict[str, list[int]] = {}
     for place, item in enumerate(items):

@@ -8,19 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from modelkit.chat import Message
-from modelkit.generation.sampling import Sampling
+from evalkit.types import LETTERS
 
-
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt: its plain text, its turns where it is asked as a chat, its token ids where the model's tokenizer is at hand."""
-
-    text: str
-    turns: tuple[Message, ...] = ()
-    ids: Sequence[int] = ()
+if TYPE_CHECKING:
+    from evalkit.encoding import PromptEncoder, Said
+    from modelkit.generation.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -48,7 +42,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Letters:
-    """The letters as they are looked for right after a prompt.
+    """The letters A, B, … as they are looked for right after a prompt.
 
     :param texts: each with its lead, such as ``" A"``.
     :param tokens: the token ids of each; empty where the model's tokenizer is not at hand.
@@ -62,45 +56,62 @@ class Letters:
         """How many tokens behind a prompt the model must be able to read to score every letter."""
         return max(map(len, self.tokens), default=1) - 1
 
+    @property
+    def shown(self) -> dict[str, list[int] | str]:
+        """Each letter with its token ids, or its text where they aren't known."""
+        found: Sequence[list[int] | str] = [list(ids) for ids in self.tokens] or self.texts
+        return dict(zip(LETTERS, found, strict=False))
+
 
 Readings = Callable[[list[int], list[Reading]], None]
 Replies = Callable[[list[int], list[Reply]], None]
 """Told the places of some prompts, and what was found for each, as soon as it is known; batches come in any order."""
 
+Wanted = set[int] | None
+"""Places of the prompts that are to be measured; the others only decide how batches are made. ``None`` for all."""
 
-class PromptEncoder(Protocol):
-    """Text → token ids, as far as the tokenizer is known. One that isn't gives no ids and lengths of 0: nothing is too long."""
 
-    chat: bool
-    bos: str
+class Prompt(Protocol):
+    """A prompt as it is asked: a text or a conversation, and its token ids where the model's tokenizer is at hand."""
 
-    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each prompt."""
+    @property
+    def said(self) -> Said:
+        """What is asked."""
 
-    def lengths(self, pieces: Sequence[str]) -> list[int]:
-        """Number of tokens of each piece of text on its own."""
+    @property
+    def ids(self) -> list[int]:
+        """Its tokens."""
 
 
 class Face(Protocol):
     """The verbs of a model on texts. ``context`` is its longest sequence in tokens, ``None`` when nobody says."""
 
-    encoder: PromptEncoder
-    context: int | None
+    @property
+    def encoder(self) -> PromptEncoder:
+        """How long prompts are, as far as anybody knows."""
 
-    def letters(self, prompt: str, lead: str, letters: Sequence[str]) -> Letters:
-        """How *letters* are looked for after prompts like this one.
+    @property
+    def context(self) -> int | None:
+        """The longest sequence the model reads, in tokens; ``None`` when nobody says."""
+
+    def letters(self, prompt: Said, lead: str, letters: Sequence[str]) -> Letters:
+        """How *letters* are looked for behind *lead* after prompts like this one.
 
         :raises UserError: when the model can't tell the probability of a letter there.
         """
 
-    def letter_logprobs(self, prompts: Sequence[Prompt], letters: Letters, on_batch: Readings) -> None:
+    def letter_logprobs(self, prompts: Sequence[Prompt], letters: Letters, on_batch: Readings, wanted: Wanted = None) -> None:
         """Log-probability of each letter right after each prompt."""
 
-    def continuation_logprobs(self, prompts: Sequence[Prompt], texts: Sequence[str], on_batch: Readings) -> None:
-        """Log-probability of every token by which prompt + text differs from the prompt; *texts* are parallel to *prompts*.
+    def continuation_logprobs(
+        self, prompts: Sequence[Prompt], lead: str, texts: Sequence[str], on_batch: Readings, wanted: Wanted = None
+    ) -> None:
+        """Log-probability of every token by which prompt + lead + text differs from the prompt; *texts* are parallel to *prompts*.
 
         :raises UserError: when the model can't tell.
         """
 
-    def complete(self, prompts: Sequence[Prompt], sampling: Sampling, stop: Sequence[str], on_batch: Replies) -> None:
+    def complete(
+        self, prompts: Sequence[Prompt], sampling: Sampling, stop: Sequence[str], on_batch: Replies, wanted: Wanted = None
+    ) -> None:
         """What the model writes after each prompt, up to one of the *stop* strings, which is not part of it."""
