@@ -65,7 +65,7 @@ def notes(result: Result) -> list[str]:
         for method, found in score.methods.items():
             name = f"{task} · {method}"
             further = found.model_extra or {}
-            numbers = {key: value for key, value in further.items() if isinstance(value, int | float)}
+            numbers = {key: value for key, value in further.items() if isinstance(value, float) or (isinstance(value, int) and value)}
             if numbers:
                 lines.append(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in numbers.items()))
             if sure := further.get("calibration"):
