@@ -12,7 +12,6 @@ from evalkit.models.face import Letters, Prompt, Reading, Readings, Replies, Rep
 from evalkit.models.local import LocalModel
 from modelkit.generation.loop import Completion
 from modelkit.generation.sampling import Sampling
-from modelkit.generation.stream import decode
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +76,7 @@ class LocalFace:
         self.model.generate([prompt.ids for prompt in prompts], sampling, settle, wanted)
 
     def _reply(self, completion: Completion, stop: Sequence[str]) -> Reply:
-        text = decode(self.model.tokenizer, completion.ids)
+        text = str(self.model.tokenizer.decode(completion.ids, skip_special_tokens=True))
         end = min((at for mark in stop if (at := text.find(mark)) >= 0), default=len(text))
         return Reply(text[:end], len(completion.ids), "length" if completion.finish == "length" and end == len(text) else "stop")
 
