@@ -80,7 +80,7 @@ def _texts_said(text: str, options: Sequence[str]) -> list[_Statement]:
     found = []
     by_text = _by_text(options)
     for cue in ANSWER_IS.finditer(text):
-        rest = text[cue.end() :].split("\n", 1)[0]
+        rest = text[cue.end() : cue.end() + 300].split("\n", 1)[0]
         first = [option for option in by_text if re.match(rf"\W*{re.escape(option)}(?!\w)", rest, re.IGNORECASE)]
         named = {max(first, key=len)} if first else occurring(rest, by_text)
         if len(named) == 1 and not _denied(text, cue.start()) and not re.match(r"\s*(?:not|never|不)", rest):

@@ -21,7 +21,7 @@ def stated_answer(reply: str) -> str | None:
 
     :returns: text as the reply has it, without ``$``; ``None`` when there is nothing of the kind.
     """
-    text = spoken(reply)
+    text = re.sub(r"[^\S\n]+", " ", spoken(reply))
     if (box := last_box(text)) is not None:
         return box.strip() or None
     cues = list(_CUE.finditer(text))
@@ -35,13 +35,15 @@ def stated_answer(reply: str) -> str | None:
 
 def last_box(text: str) -> str | None:
     r"""The contents of the last complete ``\boxed{…}`` or ``\fbox{…}``, braces inside included."""
-    for start in reversed([match.end() for match in re.finditer(r"\\(?:boxed|fbox)\s*(?=\{)", text)]):
-        depth = 0
-        for place in range(start, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[place], 0)
-            if depth == 0:
-                return text[start + 1 : place]
-    return None
+    opened: list[tuple[int, bool]] = []
+    last = None
+    for brace in re.finditer(r"\\(?:boxed|fbox) ?\{|[{}]", text):
+        if brace[0] != "}":
+            opened.append((brace.end(), brace[0] != "{"))
+        elif opened:
+            start, boxed = opened.pop()
+            last = text[start : brace.start()] if boxed else last
+    return last
 
 
 def _after_cue(rest: str) -> str | None:

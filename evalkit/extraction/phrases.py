@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 LETTERS = "ABCDEFGHIJ"
 
-_OPEN, _CLOSE = r"[(\[{\"'“‘「『【《]*", r"[)\]}\"'”’」』】》]*"
-_JOIN = r"\s*(?:[,、;/&+]|\band\b|和|与|及|以及)\s*(?:and\s+)?"
+_OPEN, _CLOSE = r"(?:[(\[{\"'“‘「『【《]{1,3} ?)?", r"(?: ?[)\]}\"'”’」』】》]{1,3})?"
+_JOIN = r" ?(?:[,、;/&+]|\band\b|和|与|及|以及) ?(?:and )?"
 _THEN = r"(?=\s*(?:[.。,;!)\]\n]|$|(?:not|rather|instead|because|since|as)\b|因为|由于|而?不))"  # nothing more is said of it
 
 # after "is", ":" and the like
@@ -84,16 +84,18 @@ class Phrases(NamedTuple):
 def phrases(n: int) -> Phrases:
     """The patterns for options A, B, … (*n* of them)."""
     some = LETTERS[:n]
-    upper = f"(?<![A-Za-z0-9])[{some}]+(?![A-Za-z0-9]|['’-][A-Za-z]|\\s*[=^_<>]|\\s?\\+\\s?\\d)"
+    upper = f"(?<![A-Za-z0-9])[{some}]{{1,{n}}}(?![A-Za-z0-9]|['’-][A-Za-z]| ?[=^_<>]| ?\\+ ?\\d)"
     # "A student", "I think": an article or a pronoun, unless the next word can't follow one
     upper += (
-        r"(?!(?<=\b[AI])\s(?!(?:because|since|as|is|are|was|and|or|for|due|by|with|which|but|not|would|must|should|seems|looks)\b)[a-z])"
+        r"(?!(?<=\b[AI]) (?!(?:because|since|as|is|are|was|and|or|for|due|by|with|which|but|not|would|must|should|seems|looks)\b)[a-z])"
     )
     lower = f"(?:(?<=\\()[{some.lower()}](?=\\))|(?<![A-Za-z0-9])[{some.lower()}](?=\\s*(?:[.,;)\\]\\n]|$)))"
-    one = rf"{_OPEN}\s*{upper}\s*?{_CLOSE}"
+    one = rf"{_OPEN}{upper}{_CLOSE}"
+    more = rf"(?:[(\[]{{1,2}} ?)?{upper}{_CLOSE}"  # no quotes in front, so that a gap can be read in one way only
     predicate = r"(?!\s*(?:is|are|was|were|has|have|does|can|would|项|选项|不|错|的|说|是|中))"
-    joined = rf"(?P<letters>{one}(?:(?:{_JOIN}|\s)?{one})*)"
-    listed = rf"(?P<letters>{one}(?:(?:{_JOIN}|\s)?{one}{predicate})*)"
+    joined = rf"(?P<letters>{one}(?:(?:{_JOIN}| )?{more}){{0,{n}}})"
+    listed = rf"(?P<letters>{one}(?:(?:{_JOIN}| )?{more}{predicate}){{0,{n}}})"
+    stacked = rf"(?P<letters>{one}(?:(?:{_JOIN}|\s)?{more}){{0,{n}}})"
     line = rf"(?m:^)[ \-•]*(?:(?i:option|choice|选项)\s*)?{_OPEN}"
     said = (
         rf"(?i:\b{_NOUN}(?:\s(?:to|for)\s[^.\n:]{{0,60}}?)?(?:,\s\w+,)?{_CLOSE}{_IS}{_FILLER})(?:{listed}|{_OPEN}(?P<lower>{lower}))",
@@ -103,7 +105,7 @@ def phrases(n: int) -> Phrases:
         rf"答案\s*{_CLOSE}\s*(?:选项)?{_ZH_SURELY}*(?:[:=]|是|为|选(?!项)择?|-+>?|→|\s)*(?:选项|字母)?\s*:?\s*{listed}",
         rf"(?:选(?!项)择?|勾选)\s*(?:的?是|为|:|了|取|答案|选项)*\s*{listed}(?![\u4e00-\u9fff](?<![项是吧的因由理原解而不]))",
         rf"(?<![不没])(?:{_ZH_RIGHT})的?{_WHICH_IS}{listed}",
-        rf"{line}{listed}\s*[.。:;,!]?(?m:$)",
+        rf"{line}{stacked}\s*[.。:;,!]?(?m:$)",
         rf"{line}(?P<lower>[{some.lower()}]){_CLOSE}\s*[.]?(?m:$)",
     )
     judged = (
@@ -115,8 +117,8 @@ def phrases(n: int) -> Phrases:
         rf"(?i:\bbut (?:rather )?){listed}{_THEN}",
     )
     hinted = (
-        rf"(?:\b(?i:{_LEAD}),?\s+|{_ZH_LEAD}[,:]?\s*)+{listed}{_THEN}",
-        rf"(?:\A|[。,;:!?\n(]|\.\s){joined}(?=\s*(?:[,;!。)]|\.?\s*(?:\n|$)))",
+        rf"(?:\b(?i:{_LEAD}),?\s+|{_ZH_LEAD}[,:]?\s*){{1,4}}{listed}{_THEN}",
+        rf"(?:\A|[。,;:!?\n(]|\.\s) ?{joined}(?=\s*(?:[,;!。)]|\.?\s*(?:\n|$)))",
     )
     return Phrases(
         said=tuple(map(re.compile, said)),
