@@ -26,6 +26,7 @@ class Ask:
     :param system: what a chat begins with.
     :param turns: the shots in a chat, each a user's turn and the reply to it; without them the whole prompt is one turn.
     :param turn: the question in a chat, where that isn't the block.
+    :param opens: whether the header opens a chat's first user's turn.
     """
 
     header: str
@@ -36,6 +37,7 @@ class Ask:
     system: str = ""
     turns: tuple[tuple[str, str], ...] = ()
     turn: str | None = None
+    opens: bool = True
 
     def text(self, shots: int | None = None) -> str:
         """The plain prompt with the first *shots* shots, or all."""
@@ -43,7 +45,7 @@ class Ask:
         return self.header + "".join(kept) + self.number.format(len(kept) + 1) + self.block
 
     def messages(self, shots: int | None = None) -> list[Message]:
-        """The prompt as a conversation; the header opens the first user's turn."""
+        """The prompt as a conversation."""
         if self.shots and not self.turns:
             return [{"role": "user", "content": self.text(shots)}]
         kept = self.turns[:shots]
@@ -52,8 +54,9 @@ class Ask:
         for asked, reply in kept:
             said += [{"role": "user", "content": asked}, {"role": "assistant", "content": reply}]
         said.append({"role": "user", "content": last})
-        opens = bool(self.system)
-        said[opens] = {"role": "user", "content": self.header + said[opens]["content"]}
+        if self.opens:
+            place = int(bool(self.system))
+            said[place] = {"role": "user", "content": self.header + said[place]["content"]}
         return said
 
     def prompt(self, shots: int | None = None, chat: bool = False) -> Said:

@@ -9,18 +9,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evalkit.tasks import yaml_task
-from evalkit.types import Item, Task
+from evalkit.tasks.folders import near
+from evalkit.types import Item, Question, Task
 from modelkit.errors import UserError
 from modelkit.run import Run
 
 BENCHMARKS = {
-    "mmlu": ("hendrycks", "57 subjects in English, 14,042 test questions"),
-    "cmmlu": ("official", "67 subjects in Chinese, 11,582 test questions"),
-    "ceval": ("official", "52 subjects in Chinese, 1,346 questions of the val split"),
+    "mmlu": {
+        "hendrycks": "57 subjects in English, 14,042 test questions, as the authors ask them",
+        "lm-eval": "the same as lm-evaluation-harness asks them",
+        "helm": "the same as HELM asks them: generates",
+    },
+    "cmmlu": {
+        "official": "67 subjects in Chinese, 11,582 test questions, as the authors ask them",
+        "lm-eval": "the same as lm-evaluation-harness asks them",
+        "official-cot": "the same with the authors' chain of thought",
+    },
+    "ceval": {
+        "official": "52 subjects in Chinese, 1,346 val questions (--split test: 12,342 without answers), as the authors ask them",
+        "lm-eval": "the same as lm-evaluation-harness asks them",
+        "official-cot": "the same with the authors' chain of thought",
+    },
+    "agieval": {
+        "official": "exams in English and Chinese, up to 21 tasks, with --shots 5 or without shots: generates",
+        "official-cot": "the same with explained shots",
+    },
+    "gaokao": {"official": "14 objective papers of the Chinese college entrance exam, points as in the exam: generates"},
 }
-"""Benchmark → its protocol, and what it is. Each has a module in evalkit.tasks with a function ``load(data, shots, methods)``."""
+"""Benchmark → protocol → what it asks; the first protocol is the default. Each benchmark has a module in evalkit.tasks with
+``PROTOCOLS`` and a function ``load(data, shots, methods, protocol, split)``."""
 
-CHOICE_METHODS = ("letters", "perplexity")
+CHOICE_METHODS = ("letters", "perplexity", "generate")
 
 
 @dataclass(frozen=True)
@@ -43,6 +62,7 @@ class Wanted:
     methods: Sequence[str] | None = None
     subjects: Sequence[str] | None = None
     limit: int | None = None
+    split: str | None = None
 
 
 @dataclass
@@ -62,7 +82,7 @@ def plan(wanted: Wanted, candidate: Candidate) -> Plan:
     """
     for method in wanted.methods or ():
         if method not in CHOICE_METHODS:
-            raise UserError(f"{method!r} is no method: use {' or '.join(CHOICE_METHODS)}.")
+            raise UserError(f"{method!r} is no method{near(method, CHOICE_METHODS)}: use {', '.join(CHOICE_METHODS)}.")
     made = Plan()
     for name in wanted.tasks:
         if name.partition("@")[0] in BENCHMARKS:
@@ -77,35 +97,62 @@ def plan(wanted: Wanted, candidate: Candidate) -> Plan:
 
 
 def narrowed(task: Task, subjects: Sequence[str] | None, limit: int | None) -> Task:
-    """The task with only the items of *subjects*, and of those *limit*, taken from all subjects in turn.
+    """The task with only the items of *subjects*, and of those at most *limit*, taken from all subjects in turn.
 
-    :raises UserError: when the task has none of *subjects*, naming the first it lacks.
+    Questions that one prompt asks together stay together.
+
+    :raises UserError: when the task has none of *subjects*, naming the first it lacks, or when nothing is left.
     """
     items: list[Item] = list(task.items)
     if subjects is not None:
-        known = {item.subject for item in items}
+        known = sorted({item.subject for item in items})
         for subject in subjects:
             if subject not in known:
-                raise UserError(f"{task.name} has no subject {subject!r}: it has {', '.join(sorted(known))}.")
+                raise UserError(f"{task.name} has no subject {subject!r}{near(subject, known)}: it has {', '.join(known)}.")
         items = [item for item in items if item.subject in subjects]
     if limit is not None and limit < len(items):
-        turn: dict[str, int] = {}
-        turns = []
+        rows: dict[tuple[str, str], list[int]] = {}
         for index, item in enumerate(items):
-            turn[item.subject] = turn.get(item.subject, -1) + 1
-            turns.append((turn[item.subject], index))
-        items = [items[index] for index in sorted(index for _, index in sorted(turns)[:limit])]
+            row = item.id.rpartition("/")[2].partition(".")[0] if isinstance(item, Question) and item.parts > 1 else item.id
+            rows.setdefault((item.subject, row), []).append(index)
+        kept: list[int] = []
+        for places in _in_turn(rows):
+            kept += places if len(kept) + len(places) <= limit else []
+        if not kept:
+            raise UserError(
+                f"--limit {limit} leaves nothing of {task.name}, whose prompts ask up to {max(map(len, rows.values()))} questions."
+            )
+        items = [items[index] for index in sorted(kept)]
     return dataclasses.replace(task, items=items)  # type: ignore[arg-type]
+
+
+def _in_turn(rows: dict[tuple[str, str], list[int]]) -> list[list[int]]:
+    """The first row of every subject, then the second, and so on."""
+    turn: dict[str, int] = {}
+    turns = []
+    for (subject, _), places in rows.items():
+        turn[subject] = turn.get(subject, -1) + 1
+        turns.append((turn[subject], places))
+    return [places for _, places in sorted(turns)]
 
 
 def _benchmark(name: str, wanted: Wanted, candidate: Candidate) -> Task:
     benchmark, _, protocol = name.partition("@")
-    known = BENCHMARKS[benchmark][0]
-    if protocol not in ("", known):
-        raise UserError(f"{benchmark} has no protocol {protocol!r}: use {benchmark}@{known}.")
+    known = list(BENCHMARKS[benchmark])
+    protocol = protocol or known[0]
+    if protocol not in known:
+        names = ", ".join(f"{benchmark}@{each}" for each in known)
+        raise UserError(f"{benchmark} has no protocol {protocol!r}{near(protocol, known)}: use {names}.")
     if candidate.is_reward_model:
         raise UserError(f"{name} asks a language model, but {candidate.path} is a reward model.")
-    return importlib.import_module(f"evalkit.tasks.{benchmark}").load(wanted.data, wanted.shots, wanted.methods)
+    if wanted.split and benchmark != "ceval":
+        raise UserError(f"{benchmark} is asked on its one split with public answers: leave --split out.")
+    module = importlib.import_module(f"evalkit.tasks.{benchmark}")
+    for method in wanted.methods or ():
+        if method not in (allowed := module.PROTOCOLS[protocol].allows):
+            raise UserError(f"{benchmark}@{protocol} can't be measured by {method}: use --method {' or '.join(allowed)}.")
+    task: Task = module.load(wanted.data, wanted.shots, wanted.methods, protocol, wanted.split)
+    return task
 
 
 def _add_suite(made: Plan, name: str, wanted: Wanted, candidate: Candidate) -> None:
@@ -115,7 +162,7 @@ def _add_suite(made: Plan, name: str, wanted: Wanted, candidate: Candidate) -> N
     checkpoints = candidate.run.path if candidate.run and folder.resolve().is_relative_to(candidate.run.path.resolve()) else folder
     for part in parts or suite.tasks:
         if part not in suite.tasks:
-            raise UserError(f"the suite {suite.name} has no task {part!r}: it has {', '.join(suite.tasks)}.")
+            raise UserError(f"the suite {suite.name} has no task {part!r}{near(part, list(suite.tasks))}: it has {', '.join(suite.tasks)}.")
         reason = _why_not(suite.tasks[part], checkpoints, candidate)
         if reason and not whole:
             raise UserError(f"{suite.name}.{part} can't be measured here: {reason}.")
@@ -136,8 +183,8 @@ def _suite_of(name: str, run: Run | None) -> tuple[Path, list[str], bool]:
     if Path(name).is_dir():
         raise UserError(f"{name} holds no task.yaml, so it is no task.")
     raise UserError(
-        f"{name!r} is no task: `evalkit tasks` lists the benchmarks; the suite of a run is known by its name when the checkpoint lies "
-        "in that run; any folder with a task.yaml can be given by its path."
+        f"{name!r} is no task{near(name.partition('@')[0], list(BENCHMARKS))}: `evalkit tasks` lists the benchmarks; the suite of a run is "
+        "known by its name when the checkpoint lies in that run; any folder with a task.yaml can be given by its path."
     )
 
 

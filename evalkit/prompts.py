@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from evalkit.encoding import PromptEncoder
 from evalkit.fitting import Ask, Fitted, fit, within
@@ -10,8 +11,9 @@ from evalkit.types import ChoiceTask, Question
 
 
 def prompts(task: ChoiceTask, items: Sequence[Question], method: str, encoder: PromptEncoder, limit: int) -> list[Fitted]:
-    """The prompts of *items*, none longer than *limit* tokens; one that can't be made so has a reason instead."""
-    return fit(task.protocol.drop, encoder, asks(task, items, method, encoder), limit)
+    """The prompts of *items*, none longer than *limit* tokens; what can't be made so, or has a fault, has a reason instead."""
+    fitted = fit(task.protocol.drop, encoder, asks(task, items, method, encoder), limit)
+    return [replace(one, reason=item.fault) if item.fault else one for item, one in zip(items, fitted, strict=True)]
 
 
 def asks(task: ChoiceTask, items: Sequence[Question], method: str, encoder: PromptEncoder) -> list[Ask]:

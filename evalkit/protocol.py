@@ -27,18 +27,19 @@ class Protocol:
 
     A plain prompt is the header, the shots (each a block, its reply and ``between``), and the question's block, which ends where
     the answer is expected. In a chat each shot is a user's and an assistant's turn, the header opens the first user's turn,
-    and ``system``, where there is one, comes before all.
+    (where ``header_in_chat``) and ``system``, where there is one, comes before all.
 
     :param official: the benchmark's own number: over questions (micro), over subjects (macro) or over points.
     :param title: subject (a file's name) → what stands for ``{subject}`` in header and system prompt.
     :param letter_lead: what comes between block and letter.
+    :param symbols: what the options are called in the prompt, in place of A, B, ….
     :param choose: which questions of dev are the shots.
     :param drop: what goes when a prompt is too long: the last shot, the longest shots, or tokens on the left.
     :param limit: longest prompt in tokens, whatever the model could read; ``None`` for all that it reads.
     :param shots_limit: header and shots have fewer tokens than this; further shots are not taken.
     :param methods: the protocol's own methods, which are the default.
     :param allows: the methods that make sense with it.
-    :param extraction: how ``generate`` reads an answer out of a reply; see :mod:`evalkit.extraction`.
+    :param extraction: how ``generate`` reads an answer out of a reply; see :mod:`evalkit.extraction.ladders`.
     :param max_tokens: length of a generated reply; it ends earlier at a ``stop`` string.
     :param approximate: why the original's prompts or numbers are not met exactly; empty where they are.
     """
@@ -50,9 +51,11 @@ class Protocol:
     opening: str = ""
     cue: str = ""
     letter_lead: str = ""
+    symbols: str = LETTERS
     between: str = "\n\n"
     strip: bool = False
     system: str = ""
+    header_in_chat: bool = True
     shots: int = 5
     choose: Callable[[Sequence[Question], int], list[Question]] = first
     drop: Rule = "last"
@@ -60,7 +63,7 @@ class Protocol:
     shots_limit: int | None = None
     methods: tuple[str, ...] = ("letters",)
     allows: tuple[str, ...] = ("letters", "perplexity", "generate")
-    extraction: str = "letter"
+    extraction: str = "robust"
     max_tokens: int = 32
     stop: tuple[str, ...] = ()
     temperature: float = 0.0
@@ -73,12 +76,13 @@ class Protocol:
     def block(self, question: Question, method: str = "letters") -> str:
         """The question up to the place where the answer is expected."""
         text = question.text.strip() if self.strip else question.text
-        options = "".join(f"\n{letter}. {option}" for letter, option in zip(LETTERS, question.options, strict=False))
+        options = "".join(f"\n{letter}. {option}" for letter, option in zip(self.symbols, question.options, strict=False))
         return f"{self.opening}{text}{options}{self.cue}"
 
     def reply(self, question: Question) -> str:
         """What follows a shot's block."""
-        return self.letter_lead + question.gold
+        known = question.kind == "single" and question.gold in LETTERS
+        return self.letter_lead + (self.symbols[LETTERS.index(question.gold)] if known else question.gold)
 
     def shot(self, question: Question, number: int = 1) -> str:
         """The question as an example, the *number*-th of its prompt."""
@@ -100,5 +104,6 @@ class Protocol:
             "",
             system=self.system.replace("{subject}", self.title(subject)),
             turns=tuple(self.turns(shot, method) for shot in shots),
+            opens=self.header_in_chat,
         )
         return [replace(plain, block=self.block(item, method), turn=self.turns(item, method)[0]) for item in items]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from modelkit.fingerprint import sha256_of_text
 
 if TYPE_CHECKING:
     from evalkit.protocol import Protocol
+    from evalkit.validation import Finding
 
 LETTERS = "ABCDEFGHIJ"
 
@@ -30,6 +32,7 @@ class Question:
     :param points: weight in the official score.
     :param partial: share of the points for some but not all letters of a ``multiple`` gold and no wrong one.
     :param part: place among the *parts* questions that one prompt asks together, from 0.
+    :param fault: why nobody can score it; such a question is never asked.
     """
 
     id: str
@@ -45,6 +48,7 @@ class Question:
     partial: float = 0.0
     part: int = 0
     parts: int = 1
+    fault: str = ""
 
 
 class Row(BaseModel):
@@ -108,7 +112,13 @@ class TextRow(Row):
 
 @dataclass(frozen=True)
 class ChoiceTask:
-    """Multiple choice. ``dev`` holds each subject's shots in file order; ``notes`` counts oddities found in the data."""
+    """Multiple choice, and cloze questions among it.
+
+    :param dev: each subject's shots, in the order in which they are asked.
+    :param findings: what the validation of its data found.
+    :param expected: the subjects of the whole benchmark; empty where there is no such list.
+    :param origin: where the data came from by name, with its revision; empty for a folder.
+    """
 
     name: str
     data: str
@@ -117,8 +127,15 @@ class ChoiceTask:
     dev: dict[str, list[Question]]
     shots: int
     methods: Sequence[str]
-    notes: dict[str, int] = field(default_factory=dict)
+    findings: Sequence[Finding] = ()
+    expected: Sequence[str] = ()
+    origin: str = ""
     kind: ClassVar[str] = "choice"
+
+    @property
+    def notes(self) -> dict[str, int]:
+        """How often each rule of the validation spoke."""
+        return dict(sorted(Counter(finding.rule for finding in self.findings).items()))
 
 
 @dataclass(frozen=True)

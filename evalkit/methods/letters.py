@@ -82,7 +82,7 @@ def _groups(task: ChoiceTask, face: Face) -> dict[tuple[str, str], Letters]:
         raise UserError(f"{task.name} has no question with options, so no letters to score: use --method generate.")
     groups = {}
     for ending, questions in found.items():
-        letters = LETTERS[: max(len(question.options) for question in questions)]
+        letters = task.protocol.symbols[: max(len(question.options) for question in questions)]
         (ask,) = task.protocol.asks(questions[0].subject, (), questions[:1], "letters")
         groups[ending] = face.letters(ask.prompt(chat=face.encoder.chat), ending[1], letters)
     return groups
@@ -90,8 +90,8 @@ def _groups(task: ChoiceTask, face: Face) -> dict[tuple[str, str], Letters]:
 
 def _ending(task: ChoiceTask, item: Question) -> tuple[str, str]:
     """The end of the question's prompt and what comes between it and a letter: all that a letter's tokens depend on."""
-    return task.protocol.block(item)[-4:], task.protocol.lead(item)
+    return task.protocol.block(item, "letters")[-4:], task.protocol.lead(item)
 
 
 def _why_not(item: Question, fitted: Fitted) -> str | None:
-    return fitted.reason if item.options else "it has no options: only --method generate can ask it"
+    return fitted.reason if item.fault or item.options else "it has no options: only --method generate can ask it"

@@ -37,16 +37,22 @@ def measure(task: ChoiceTask, items: Sequence[Question], bench: Bench, record: R
     options = list({option for item in items for option in item.options})
     length = dict(zip(options, encoder.lengths([LEAD + option for option in options]), strict=True))
     asks = [
-        Ask("", tuple(map(shot, task.dev.get(item.subject, ())[: task.shots])), block(item), max(length[option] for option in item.options))
+        Ask(
+            "",
+            tuple(map(shot, task.dev.get(item.subject, ())[: task.shots])),
+            block(item),
+            max((length[option] for option in item.options), default=0),
+        )
         for item in items
     ]
     fitted = drop_last(encoder, asks, limit)
 
     samples = [
-        Sample(item, "perplexity", gold=item.gold, prompt=one.text, reason=one.reason) for item, one in zip(items, fitted, strict=True)
+        Sample(item, "perplexity", gold=item.gold, prompt=one.text, reason=item.fault or one.reason)
+        for item, one in zip(items, fitted, strict=True)
     ]
     record([sample for sample in samples if sample.reason is not None])
-    pairs = [(i, option) for i, item in enumerate(items) if fitted[i].reason is None for option in item.options]
+    pairs = [(i, option) for i, item in enumerate(items) if samples[i].reason is None for option in item.options]
     readings: dict[int, dict[int, Reading]] = {}
 
     def settle(batch: list[int], found: list[Reading]) -> None:

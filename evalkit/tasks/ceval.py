@@ -1,44 +1,89 @@
-"""C-Eval as its authors ask it without a chat template (hkust-nlp/ceval): header in Chinese, bare letters, mean over subjects."""
+"""C-Eval as it is asked by its authors (hkust-nlp/ceval), with and without chain of thought, and by lm-evaluation-harness."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from evalkit.protocol import Protocol
-from evalkit.tasks.folders import choice_task, find_layout, known_subjects
-from evalkit.types import ChoiceTask
+from evalkit.reading import Columns
+from evalkit.tasks.folders import Benchmark
+from evalkit.tasks.hub import Hub
+from evalkit.types import ChoiceTask, Question
+
+
+@dataclass(frozen=True)
+class Reasoned(Protocol):
+    """The authors' chain of thought: shots explain themselves, and the reply goes on from ``1.``; in a chat it starts anew."""
+
+    thought: str = ""
+
+    def block(self, question: Question, method: str = "letters") -> str:
+        """The question with the beginning of the thought."""
+        return f"{super().block(question)}{self.thought}1."
+
+    def reply(self, question: Question) -> str:
+        """A shot's explanation and what follows from it."""
+        return f"{self.thought}{question.explanation}\n所以答案是{question.gold}。"
+
+    def shot(self, question: Question, number: int = 1) -> str:
+        """The question with its explanation."""
+        return super().block(question) + self.reply(question) + self.between
+
+    def turns(self, question: Question, method: str) -> tuple[str, str]:
+        """The question alone, and the explanation as the assistant's turn."""
+        return super().block(question), self.reply(question)
+
 
 OFFICIAL = Protocol(
-    name="official",
+    "official",
+    "macro",
     header="以下是中国关于{subject}考试的单项选择题，请选出其中的正确答案。\n\n",
     title=lambda subject: CHINESE[subject],
     cue="\n答案：",
-    drop="last",
-    official="macro",
+    system="你是一个中文人工智能助手，以下是中国关于{subject}考试的单项选择题，请选出其中的正确答案。",
+    extraction="ceval-zero-shot",
 )
+LM_EVAL = Protocol(
+    "lm-eval",
+    "micro",
+    header="以下是中国关于{subject}的单项选择题，请选出其中的正确答案。\n\n",
+    title=OFFICIAL.title,
+    cue="\n答案：",
+    letter_lead=" ",
+    strip=True,
+    drop="left",
+    limit=None,
+)
+COT = Reasoned(
+    "official-cot",
+    "macro",
+    header=OFFICIAL.header,
+    title=OFFICIAL.title,
+    cue=OFFICIAL.cue,
+    system=OFFICIAL.system,
+    thought="让我们一步一步思考，\n",
+    methods=("generate",),
+    allows=("generate",),
+    extraction="ceval-cot",
+    max_tokens=512,
+    stop=("\n\n",),
+    approximate="the authors sample at temperature 0.8; replies are greedy here",
+)
+PROTOCOLS = {protocol.name: protocol for protocol in (OFFICIAL, LM_EVAL, COT)}
 
 
-def load(data: Path | None, shots: int | None, methods: Sequence[str] | None) -> ChoiceTask:
-    """The validation questions below *data* (``dev/<subject>_dev.csv``, ``val/<subject>_val.csv``), five shots by default.
+def load(
+    data: Path | None, shots: int | None = None, methods: Sequence[str] | None = None, protocol: str = "official", split: str | None = None
+) -> ChoiceTask:
+    """The validation questions below *data* (``dev/<subject>_dev.csv``, ``val/<subject>_val.csv``), or those of the test split.
 
-    The test split has no answers in public.
+    The test split has no answers in public: its predictions are for submission.
 
     :raises UserError: when the data is not there or not laid out so.
     """
-    root = find_layout(data, "ceval", ["dev", "val"])
-    return choice_task(
-        "ceval@official",
-        OFFICIAL,
-        root,
-        "val",
-        lambda subject, split: f"{subject}_{split}.csv",
-        known_subjects(root / "val", "_val.csv", CHINESE),
-        lambda subject: (CATEGORY[subject], "Hard") if subject in HARD else (CATEGORY[subject],),
-        5 if shots is None else shots,
-        methods or ("letters",),
-        header=["question", "A", "B", "C", "D", "answer"],
-    )
+    return CEVAL.load(PROTOCOLS[protocol], data, shots, methods, split)
 
 
 _SUBJECTS = {
@@ -83,3 +128,14 @@ HARD = {
     "high_school_physics",
 }
 """The eight subjects of C-Eval Hard, which count in their own category as well."""
+_COLUMNS = Columns("question", ("A", "B", "C", "D"), "answer", explanation="explanation")
+CEVAL = Benchmark(
+    "ceval",
+    split="val",
+    file="{subject}_{split}.csv",
+    columns=_COLUMNS,
+    subjects=tuple(sorted(CATEGORY)),
+    categories=lambda subject: (CATEGORY[subject], "Hard") if subject in HARD else (CATEGORY[subject],),
+    hub=Hub("ceval/ceval-exam", _COLUMNS, tuple(sorted(CATEGORY)), {}),
+    hidden=("test",),
+)

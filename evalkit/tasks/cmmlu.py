@@ -1,43 +1,83 @@
-"""CMMLU as its authors ask it (haonan-li/CMMLU): header in Chinese, bare letters, mean over subjects."""
+"""CMMLU as it is asked by its authors (haonan-li/CMMLU) and by lm-evaluation-harness."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from evalkit.protocol import Protocol
-from evalkit.tasks.folders import choice_task, find_layout, known_subjects
-from evalkit.types import ChoiceTask
+from evalkit.reading import Columns
+from evalkit.tasks.folders import Benchmark
+from evalkit.tasks.hub import Hub
+from evalkit.types import ChoiceTask, Question
+
+
+@dataclass(frozen=True)
+class Reasoned(Protocol):
+    """The authors' chain of thought: the question asks for an analysis, while the shots show the bare letter."""
+
+    thought: str = ""
+
+    def block(self, question: Question, method: str = "letters") -> str:
+        """The question, asking to think."""
+        return super().block(question).removesuffix(self.cue) + self.thought
+
+    def shot(self, question: Question, number: int = 1) -> str:
+        """The question as an example without any thought."""
+        return super().block(question) + self.reply(question) + self.between
+
+    def turns(self, question: Question, method: str) -> tuple[str, str]:
+        """The question asking to think, also among the shots of a chat."""
+        return self.block(question, method), self.reply(question)
+
 
 OFFICIAL = Protocol(
-    name="official",
+    "official",
+    "macro",
     header="以下是关于{subject}的单项选择题，请直接给出正确答案的选项。\n\n",
     title=lambda subject: CHINESE[subject],
     opening="题目：",
     cue="\n答案是：",
     drop="longest",
-    official="macro",
+    extraction="cmmlu",
 )
+LM_EVAL = Protocol(
+    "lm-eval",
+    "micro",
+    header=OFFICIAL.header,
+    title=OFFICIAL.title,
+    cue="\n答案：",
+    letter_lead=" ",
+    strip=True,
+    drop="left",
+    limit=None,
+)
+COT = Reasoned(
+    "official-cot",
+    "macro",
+    header="以下是关于{subject}的单项选择题，请分析并选出正确答案。\n\n",
+    title=OFFICIAL.title,
+    opening=OFFICIAL.opening,
+    cue=OFFICIAL.cue,
+    thought="\n逐步分析并给出答案选项。",
+    drop="longest",
+    methods=("generate",),
+    allows=("generate",),
+    extraction="cmmlu",
+    max_tokens=512,
+)
+PROTOCOLS = {protocol.name: protocol for protocol in (OFFICIAL, LM_EVAL, COT)}
 
 
-def load(data: Path | None, shots: int | None, methods: Sequence[str] | None) -> ChoiceTask:
-    """The test questions below *data* (``dev/<subject>.csv``, ``test/<subject>.csv``), five shots by default.
+def load(
+    data: Path | None, shots: int | None = None, methods: Sequence[str] | None = None, protocol: str = "official", split: str | None = None
+) -> ChoiceTask:
+    """The test questions below *data* (``dev/<subject>.csv``, ``test/<subject>.csv``).
 
     :raises UserError: when the data is not there or not laid out so.
     """
-    root = find_layout(data, "cmmlu", ["dev", "test"])
-    return choice_task(
-        "cmmlu@official",
-        OFFICIAL,
-        root,
-        "test",
-        lambda subject, split: f"{subject}.csv",
-        known_subjects(root / "test", ".csv", CHINESE),
-        lambda subject: (CATEGORY[subject], "China specific") if subject in CHINA_SPECIFIC else (CATEGORY[subject],),
-        5 if shots is None else shots,
-        methods or ("letters",),
-        header=["Question", "A", "B", "C", "D", "Answer"],
-    )
+    return CMMLU.load(PROTOCOLS[protocol], data, shots, methods, split)
 
 
 _SUBJECTS = {
@@ -80,3 +120,13 @@ CHINA_SPECIFIC = {
     "traditional_chinese_medicine",
 }
 """Subjects that count in this category as well as in their own."""
+_COLUMNS = Columns("Question", ("A", "B", "C", "D"), "Answer")
+CMMLU = Benchmark(
+    "cmmlu",
+    split="test",
+    file="{subject}.csv",
+    columns=_COLUMNS,
+    subjects=tuple(sorted(CATEGORY)),
+    categories=lambda subject: (CATEGORY[subject], "China specific") if subject in CHINA_SPECIFIC else (CATEGORY[subject],),
+    hub=Hub("haonan-li/cmmlu", _COLUMNS, tuple(sorted(CATEGORY)), {}),
+)

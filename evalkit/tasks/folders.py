@@ -1,83 +1,115 @@
-"""Finding a benchmark's original layout, and its questions file by file."""
+"""Benchmarks of one file per subject: finding their layout, and reading the questions file by file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from evalkit.protocol import Protocol
-from evalkit.reading import oddities, read_questions, sha256_of_files
+from evalkit.reading import Columns, Entry, read_entries, sha256_of_files
+from evalkit.tasks.hub import Hub, Read, read_hub
 from evalkit.types import ChoiceTask, Question
-from modelkit.errors import UserError
+from evalkit.validation import Finding, checked
+from modelkit.errors import DataError, UserError
 
 
-def find_layout(data: Path | None, task: str, folders: Sequence[str]) -> Path:
-    """The folder that holds *folders* (each with CSV files): *data* itself, its ``data``, or the same below ``<data>/<task>``.
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark's questions, wherever they lie: in its original layout, in a copy of its dataset, or on the hub.
 
-    :raises UserError: when *data* is not given, is missing, or holds them nowhere.
+    :param split: the split that is asked; ``dev`` holds the shots.
+    :param file: a subject's file below the split's folder, with ``{subject}`` and ``{split}``.
+    :param columns: of the original files; ``None`` for files without a header.
+    :param subjects: all of the benchmark's subjects.
+    :param categories: subject → the categories it counts in.
+    :param hidden: splits whose answers are not public.
     """
-    wanted = " and ".join(f"{folder}/*.csv" for folder in folders)
-    if data is None:
-        raise UserError(f"{task} needs its data: give --data DIR, the folder that holds {wanted} (the benchmark's original layout).")
+
+    name: str
+    split: str
+    file: str
+    columns: Columns | None
+    subjects: Sequence[str]
+    categories: Callable[[str], tuple[str, ...]]
+    hub: Hub
+    hidden: Sequence[str] = ()
+
+    def load(
+        self, protocol: Protocol, data: Path | None, shots: int | None, methods: Sequence[str] | None, split: str | None = None
+    ) -> ChoiceTask:
+        """The task, read and checked.
+
+        :raises UserError: when the data is nowhere, not laid out so, or damaged, or has fewer shots than asked for.
+        """
+        asked = split or self.split
+        if asked not in (self.split, *self.hidden):
+            raise UserError(f"{self.name} has no split {asked!r}: use {' or '.join((self.split, *self.hidden))}.")
+        count = protocol.shots if shots is None else shots
+        splits = [asked, "dev"] if count else [asked]
+        read = self._original(data, splits) or read_hub(self.name, self.hub, data, splits)
+        questions: dict[str, dict[str, list[Question]]] = {name: {} for name in splits}
+        findings: list[Finding] = []
+        for (name, subject), entries in read.entries.items():
+            found, spoken = checked(entries, subject, self.categories(subject), public=name not in self.hidden)
+            questions[name][subject] = found
+            findings += spoken if name == asked else []
+        dev = {subject: self._shots(protocol, found, count) for subject, found in questions.get("dev", {}).items()}
+        return ChoiceTask(
+            f"{self.name}@{protocol.name}",
+            read.sha256,
+            [question for subject in sorted(questions[asked]) for question in questions[asked][subject]],
+            protocol,
+            dev,
+            count,
+            methods or protocol.methods,
+            findings,
+            self.subjects,
+            read.origin,
+        )
+
+    def _shots(self, protocol: Protocol, found: Sequence[Question], count: int) -> list[Question]:
+        """:raises UserError: when there are too few, or one of them has a fault."""
+        if len(found) < count:
+            raise UserError(f"{count} shots were asked for, but dev of {found[0].subject} has only {len(found)}: use --shots {len(found)}.")
+        for question in found[:count]:
+            if question.fault:
+                raise DataError(f"dev row {question.id} can't be a shot ({question.fault}): mend the file, or use --shots 0.")
+        return protocol.choose(found, count)
+
+    def _original(self, data: Path | None, splits: Sequence[str]) -> Read | None:
+        """The files of the original layout below *data*; ``None`` where there is no sign of it."""
+        root = data and below(data, self.name, lambda folder: any((folder / splits[0]).glob("*.csv")))
+        if root is None:
+            return None
+        ending = self.file.format(subject="", split=splits[0])
+        entries: dict[tuple[str, str], list[Entry]] = {}
+        files = []
+        for found in sorted((root / splits[0]).glob(f"*{ending}")):
+            subject = found.name.removesuffix(ending)
+            if subject not in self.subjects:
+                raise DataError(f"{found} is no subject of {self.name}{near(subject, self.subjects)}: remove the file, or check --data.")
+            for split in splits:
+                file = root / split / self.file.format(subject=subject, split=split)
+                entries[split, subject] = read_entries(file, self.columns)
+                files.append(file)
+        if not files:
+            raise DataError(f"{root / splits[0]} holds no file called <subject>{ending}.")
+        return Read(entries, sha256_of_files(files, root))
+
+
+def below(data: Path, name: str, holds: Callable[[Path], bool]) -> Path | None:
+    """The first of *data*, its ``data``, and the same below ``<data>/<name>``, of which *holds* is true.
+
+    :raises DataError: when there is no folder *data*.
+    """
     if not data.is_dir():
-        raise UserError(f"there is no folder {data}: --data should name the one that holds {wanted}.")
-    for root in (data, data / "data", data / task, data / task / "data"):
-        if all(any((root / folder).glob("*.csv")) for folder in folders):
-            return root
-    raise UserError(f"{data} is not laid out like {task}: {wanted} were looked for in it, in its data/ and in its {task}/.")
+        raise DataError(f"there is no folder {data}: --data should name the one that holds {name} in its original layout.")
+    return next((root for root in (data, data / "data", data / name, data / name / "data") if holds(root)), None)
 
 
-def choice_task(
-    name: str,
-    protocol: Protocol,
-    root: Path,
-    split: str,
-    file_name: Callable[[str, str], str],
-    subjects: Sequence[str],
-    categories: Callable[[str], tuple[str, ...]],
-    shots: int,
-    methods: Sequence[str],
-    header: Sequence[str] | None = None,
-) -> ChoiceTask:
-    """Read ``dev`` (when shots are asked for) and *split* of each subject below *root*.
-
-    :param file_name: (subject, split) → the file's name.
-    :raises UserError: for a missing or malformed file, or more shots than a subject's dev file has.
-    """
-    dev: dict[str, list[Question]] = {}
-    items: list[Question] = []
-    files: list[Path] = []
-    for subject in subjects:
-        file = root / split / file_name(subject, split)
-        items += read_questions(file, subject, categories(subject), header)
-        files.append(file)
-        if shots:
-            file = root / "dev" / file_name(subject, "dev")
-            dev[subject] = read_questions(file, subject, categories(subject), header)
-            files.append(file)
-            if len(dev[subject]) < shots:
-                raise UserError(f"{shots} shots were asked for, but {file} has only {len(dev[subject])}: use --shots {len(dev[subject])}.")
-    return ChoiceTask(name, sha256_of_files(files, root), items, protocol, dev, shots, methods, oddities(items))
-
-
-def subjects_in(folder: Path, ending: str) -> list[str]:
-    """The subjects that have a file in *folder*, sorted.
-
-    :raises UserError: when there is none.
-    """
-    found = sorted(file.name.removesuffix(ending) for file in folder.glob(f"*{ending}"))
-    if not found:
-        raise UserError(f"{folder} holds no file called <subject>{ending}.")
-    return found
-
-
-def known_subjects(folder: Path, ending: str, names: Container[str]) -> list[str]:
-    """Like :func:`subjects_in`, for a benchmark whose header needs each subject's name.
-
-    :raises UserError: when a file's subject is none of the benchmark's.
-    """
-    found = subjects_in(folder, ending)
-    for subject in found:
-        if subject not in names:
-            raise UserError(f"{folder / (subject + ending)} is no subject of this benchmark: remove the file, or check --data.")
-    return found
+def near(name: str, known: Sequence[str]) -> str:
+    """A hint at the known name most like *name*, to put into a complaint; empty where none is."""
+    found = get_close_matches(name, known, 1)
+    return f" (did you mean {found[0]!r}?)" if found else ""

@@ -1,13 +1,17 @@
-"""MMLU as its authors ask it (hendrycks/test, evaluate.py), with the two blanks before the subject and all."""
+"""MMLU as it is asked by its authors, by lm-evaluation-harness and by HELM: three protocols that do not agree."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 from evalkit.protocol import Protocol
-from evalkit.tasks.folders import choice_task, find_layout, subjects_in
-from evalkit.types import ChoiceTask
+from evalkit.reading import Columns
+from evalkit.tasks.folders import Benchmark
+from evalkit.tasks.hub import Hub
+from evalkit.types import LETTERS, ChoiceTask, Question
 
 
 def spaced(subject: str) -> str:
@@ -15,34 +19,55 @@ def spaced(subject: str) -> str:
     return "".join(f" {word}" for word in subject.split("_"))
 
 
-HENDRYCKS = Protocol(
-    name="hendrycks",
-    header="The following are multiple choice questions (with answers) about {subject}.\n\n",
-    title=spaced,
+def balanced(questions: Sequence[Question], shots: int) -> list[Question]:
+    """HELM's choice of shots: by the right answer's text, the commonest first, one of each in turn, drawn at random with seed 0."""
+    draw = random.Random(0)
+    by_answer: dict[str, list[Question]] = {}
+    for question in questions:
+        by_answer.setdefault(question.options[LETTERS.index(question.gold)], []).append(question)
+    answers: list[str] = []
+    for size in sorted({len(own) for own in by_answer.values()}, reverse=True):
+        equal = [answer for answer, own in sorted(by_answer.items()) if len(own) == size]
+        draw.shuffle(equal)
+        answers += equal
+    chosen: list[Question] = []
+    for answer in cycle(answers):
+        if len(chosen) == min(shots, len(questions)):
+            return chosen
+        if own := by_answer[answer]:
+            chosen.append(own.pop(draw.randrange(len(own))))
+    return chosen
+
+
+_HEADER = "The following are multiple choice questions (with answers) about {subject}.\n\n"
+HENDRYCKS = Protocol("hendrycks", "micro", header=_HEADER, title=spaced, cue="\nAnswer:", letter_lead=" ")
+LM_EVAL = Protocol("lm-eval", "micro", header=_HEADER, cue="\nAnswer:", letter_lead=" ", strip=True, drop="left", limit=None)
+HELM = Protocol(
+    "helm",
+    "macro",
+    header=_HEADER,
+    opening="Question: ",
     cue="\nAnswer:",
     letter_lead=" ",
-    drop="last",
-    official="micro",
+    choose=balanced,
+    limit=None,
+    methods=("generate",),
+    extraction="helm",
+    max_tokens=5,
+    stop=("\n",),
+    approximate="HELM samples its shots; they are drawn by its rule here, but its own data order and tokenizers are not at hand",
 )
+PROTOCOLS = {protocol.name: protocol for protocol in (HENDRYCKS, LM_EVAL, HELM)}
 
 
-def load(data: Path | None, shots: int | None, methods: Sequence[str] | None) -> ChoiceTask:
-    """The test questions below *data* (``dev/<subject>_dev.csv``, ``test/<subject>_test.csv``), five shots by default.
+def load(
+    data: Path | None, shots: int | None = None, methods: Sequence[str] | None = None, protocol: str = "hendrycks", split: str | None = None
+) -> ChoiceTask:
+    """The test questions below *data* (``dev/<subject>_dev.csv``, ``test/<subject>_test.csv``).
 
     :raises UserError: when the data is not there or not laid out so.
     """
-    root = find_layout(data, "mmlu", ["dev", "test"])
-    return choice_task(
-        "mmlu@hendrycks",
-        HENDRYCKS,
-        root,
-        "test",
-        lambda subject, split: f"{subject}_{split}.csv",
-        subjects_in(root / "test", "_test.csv"),
-        lambda subject: (CATEGORY[subject],) if subject in CATEGORY else (),
-        5 if shots is None else shots,
-        methods or ("letters",),
-    )
+    return MMLU.load(PROTOCOLS[protocol], data, shots, methods, split)
 
 
 _SUBJECTS = {
@@ -58,3 +83,12 @@ _SUBJECTS = {
         marketing medical_genetics miscellaneous nutrition professional_accounting professional_medicine virology""",
 }
 CATEGORY = {subject: category for category, subjects in _SUBJECTS.items() for subject in subjects.split()}
+MMLU = Benchmark(
+    "mmlu",
+    split="test",
+    file="{subject}_{split}.csv",
+    columns=None,
+    subjects=tuple(sorted(CATEGORY)),
+    categories=lambda subject: (CATEGORY[subject],),
+    hub=Hub("cais/mmlu", Columns("question", "choices", "answer"), tuple(sorted(CATEGORY)), {}),
+)

@@ -9,27 +9,15 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from evalkit.protocol import Protocol
 from evalkit.reading import read_jsonl, sha256_of_files
-from evalkit.tasks.folders import choice_task, subjects_in
-from evalkit.tasks.mmlu import HENDRYCKS
-from evalkit.types import AnswerRow, AnswerTask, ChoiceTask, PairRow, PairsTask, PromptRow, RewardTask, Task, TextRow, TextTask
+from evalkit.tasks.yaml_choice import ChoiceSpec, load_choice
+from evalkit.types import AnswerRow, AnswerTask, PairRow, PairsTask, PromptRow, RewardTask, Task, TextRow, TextTask
 from modelkit.errors import UserError
 
 
 class _Spec(BaseModel):
     model_config = ConfigDict(extra="forbid")
     data: str
-
-
-class ChoiceSpec(_Spec):
-    """Multiple choice in MMLU's layout. A ``header`` of one's own gets the subject's name with blanks for underscores."""
-
-    kind: Literal["choice"]
-    shots: int = Field(default=0, ge=0)
-    methods: list[Literal["letters", "perplexity"]] = ["letters"]
-    header: str | None = None
-    categories: dict[str, str] = {}
 
 
 class AnswerSpec(_Spec):
@@ -113,7 +101,7 @@ def load(folder: Path, suite: Suite, part: str, checkpoints: Path, shots: int | 
     """
     spec, name = suite.tasks[part], f"{suite.name}.{part}"
     if isinstance(spec, ChoiceSpec):
-        return _choice(folder, name, spec, shots, methods)
+        return load_choice(folder, name, spec, shots, methods)
     file = folder / spec.data
     if isinstance(spec, AnswerSpec):
         return AnswerTask(name, items=read_jsonl(file, AnswerRow), max_tokens=spec.max_tokens, data=sha256_of_files([file], folder))
@@ -129,34 +117,4 @@ def load(folder: Path, suite: Suite, part: str, checkpoints: Path, shots: int | 
         reference=checkpoints / spec.reference,
         samples=spec.samples,
         max_tokens=spec.max_tokens,
-    )
-
-
-def _choice(folder: Path, name: str, spec: ChoiceSpec, shots: int | None, methods: Sequence[str] | None) -> ChoiceTask:
-    root = folder / spec.data
-    if not (root / "test").is_dir():
-        raise UserError(f"{root} has no folder test: a choice task keeps MMLU's layout, test/<subject>_test.csv and dev/<subject>_dev.csv.")
-    subjects = subjects_in(root / "test", "_test.csv")
-    if unknown := sorted(set(spec.categories) - set(subjects)):
-        raise UserError(f"{folder / 'task.yaml'} gives {unknown[0]!r} a category, but there is no {root / 'test' / unknown[0]}_test.csv.")
-    protocol = HENDRYCKS
-    if spec.header is not None:
-        protocol = Protocol(
-            name="own header",
-            header=spec.header,
-            title=lambda subject: subject.replace("_", " "),
-            cue=HENDRYCKS.cue,
-            letter_lead=HENDRYCKS.letter_lead,
-            official="micro",
-        )
-    return choice_task(
-        name,
-        protocol,
-        root,
-        "test",
-        lambda subject, split: f"{subject}_{split}.csv",
-        subjects,
-        lambda subject: (spec.categories[subject],) if subject in spec.categories else (),
-        spec.shots if shots is None else shots,
-        methods or spec.methods,
     )

@@ -81,10 +81,10 @@ def test_what_was_asked_for_by_name_is_not_left_out_silently(run: Run) -> None:
 @pytest.mark.parametrize(
     ("task", "complaint"),
     [
-        ("mmlu@helm", "mmlu has no protocol 'helm': use mmlu@hendrycks"),
-        ("pocket.chioce", "the suite pocket has no task 'chioce': it has choice, answer, pairs, reward, text"),
-        ("mlmu", "'mlmu' is no task: `evalkit tasks` lists"),
-        ("mmlu", "mmlu needs its data: give --data DIR"),
+        ("mmlu@hendryks", "mmlu has no protocol 'hendryks' (did you mean 'hendrycks'?): use mmlu@hendrycks, mmlu@lm-eval, mmlu@helm"),
+        ("pocket.chioce", "has no task 'chioce' (did you mean 'choice'?): it has choice, answer, pairs, reward, text"),
+        ("mlmu", "'mlmu' is no task (did you mean 'mmlu'?): `evalkit tasks` lists"),
+        ("gaokao", "gaokao needs its data: give --data DIR"),
     ],
 )
 def test_unknown_tasks_are_named(run: Run, task: str, complaint: str) -> None:
@@ -94,10 +94,14 @@ def test_unknown_tasks_are_named(run: Run, task: str, complaint: str) -> None:
 
 
 def test_unknown_methods_and_subjects_are_named(run: Run) -> None:
-    with pytest.raises(UserError, match="'generate' is no method: use letters or perplexity"):
-        planned(run, "sft", "pocket.choice", methods=["generate"])
-    with pytest.raises(UserError, match="has no subject 'law': it has capitals, 首都"):
-        planned(run, "sft", "pocket.choice", subjects=["capitals", "law"])
+    with pytest.raises(UserError, match=r"'leters' is no method \(did you mean 'letters'\?\): use letters, perplexity, generate"):
+        planned(run, "sft", "pocket.choice", methods=["leters"])
+    with pytest.raises(UserError, match=r"has no subject 'capital' \(did you mean 'capitals'\?\): it has capitals, 首都"):
+        planned(run, "sft", "pocket.choice", subjects=["首都", "capital"])
+    with pytest.raises(UserError, match=r"gaokao@official can't be measured by perplexity: use --method generate or letters"):
+        planned(run, "sft", "gaokao", methods=["perplexity"])
+    with pytest.raises(UserError, match=r"mmlu is asked on its one split"):
+        planned(run, "sft", "mmlu", split="test")
 
 
 def test_a_limit_takes_from_all_subjects_in_turn(run: Run) -> None:
