@@ -18,11 +18,6 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps ``run`` a sub-command while it is the only one."""
-
-
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/pocket.yaml.")],
@@ -52,6 +47,46 @@ def run(
                 terminal.say("stopped; the same command goes on from here")
                 raise typer.Exit(130) from None
         terminal.show(card)
+
+
+@app.command()
+def gptq(
+    model: Annotated[Path, typer.Option("--model", "-m", help="The checkpoint to quantise.")],
+    out: Annotated[Path, typer.Option(help="The directory to write. A killed command goes on when it is given again.")],
+    bits: Annotated[int, typer.Option(help="Bits per weight: 4, 8, 3 or 2.")] = 4,
+    group_size: Annotated[int, typer.Option(help="Inputs that share a scale: 32, 64, 128, 256, or -1 for all.")] = 128,
+    act_order: Annotated[bool, typer.Option("--act-order/--no-act-order", help="Round the columns that matter most first.")] = False,
+    static_groups: Annotated[
+        bool,
+        typer.Option(
+            "--static-groups/--dynamic-groups", help="Fix groups and scales before rounding; with act-order, keeps groups together."
+        ),
+    ] = False,
+    sym: Annotated[bool, typer.Option("--sym/--asym", help="Zero points in the middle of the range, or wherever they fit best.")] = True,
+    calibration: Annotated[
+        list[Path] | None,
+        typer.Option(help="Texts or conversations to quantise on; can be repeated. By default what a run's stage was trained on."),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Calibration sequences, evenly from all files.")] = 128,
+    seed: Annotated[int, typer.Option(help="Which sequences are drawn.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; by default CUDA where there is one.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; results depend on their number.")] = None,
+) -> None:
+    """Quantise a checkpoint's linear layers with GPTQ, in the layout that transformers, vLLM and GPTQModel load."""
+    with one_sentence():
+        from modelkit.device import choose_device
+        from trainers.gptq.calibration import default_files
+        from trainers.gptq.run import Settings
+        from trainers.gptq.run import run as run_gptq
+        from trainers.gptq.solver import Grid
+        from trainers.gptq.terminal import Terminal
+
+        set_threads(threads)
+        grid = Grid(bits, group_size, sym, act_order, static_groups)
+        settings = Settings(model, out, grid, calibration or default_files(model), samples, seed, choose_device(device))
+        with Terminal(settings) as terminal:
+            report = run_gptq(settings, terminal.watch, terminal.say)
+        terminal.show(report)
 
 
 def main() -> None:

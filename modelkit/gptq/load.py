@@ -94,21 +94,24 @@ def skeleton(checkpoint: Path, loader: Any, dtype: torch.dtype, device: torch.de
     config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
     with init_empty_weights(include_buffers=False):
         model = loader.from_config(config, dtype=dtype)
+    model.tie_weights()
     if (checkpoint / "generation_config.json").exists() and model.can_generate():
         model.generation_config = GenerationConfig.from_pretrained(checkpoint, local_files_only=True)
     model._apply(lambda tensor: tensor if tensor.is_meta else tensor.to(device))
     return model
 
 
-def fill(module: nn.Module, weights: Weights, prefix: str, device: torch.device, path: str = "") -> None:
-    """Read all parameters of *module* that are still ``meta``. *path* is its name in the model, *prefix* the base model's.
+def fill(module: nn.Module, weights: Weights, prefix: str, device: torch.device, path: str = "", without: str | None = None) -> None:
+    """Read all parameters of *module* that are still ``meta``, but for those below the path *without*.
+
+    *path* is the module's name in the model, *prefix* that of the base model, which files may leave out.
 
     :raises ModelError: when one isn't in the files, or has another shape there.
     """
     for name, parameter in list(module.named_parameters()):
-        if not parameter.is_meta:
-            continue
         full = f"{path}.{name}" if path else name
+        if not parameter.is_meta or (without is not None and full.startswith(f"{without}.")):
+            continue
         source = weights.find(full, prefix)
         if source is None:
             raise ModelError(

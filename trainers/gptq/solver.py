@@ -13,6 +13,11 @@ from dataclasses import dataclass
 
 import torch
 
+from modelkit.errors import UserError
+from modelkit.gptq.packing import BITS
+
+GROUPS = (-1, 32, 64, 128, 256)
+
 BLOCK = 128
 """Columns whose updates reach the rest of the matrix together, as one product."""
 
@@ -33,6 +38,13 @@ class Grid:
     sym: bool = True
     act_order: bool = False
     static_groups: bool = False
+
+    def __post_init__(self) -> None:
+        """:raises UserError: for bits or a group size that the file format or its readers don't know."""
+        if self.bits not in BITS:
+            raise UserError(f"weights of {self.bits} bits are not possible: choose {', '.join(map(str, BITS))}.")
+        if self.group not in GROUPS:
+            raise UserError(f"groups of {self.group} inputs are not possible: choose {', '.join(map(str, GROUPS))}.")
 
     @property
     def highest(self) -> int:
