@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +16,7 @@ from modelkit.device import prepare_process
 from modelkit.errors import one_sentence
 
 if TYPE_CHECKING:
+    from evalkit.protocol import Protocol
     from rich.console import Console
 
 _TASKS_HELP = "Comma-separated: mmlu, cmmlu@official, a run's suite (pocket), one of its tasks (pocket.answer), a folder with a task.yaml."
@@ -30,40 +35,39 @@ KINDS = {
 
 @app.command()
 def run(
-    model: Annotated[Path, typer.Option("-m", "--model", help="Checkpoint directory.")],
+    context: typer.Context,
+    model: Annotated[str, typer.Option("-m", "--model", help="Checkpoint directory (a PEFT adapter's too), or owner/name on the hub.")],
     tasks: Annotated[str, typer.Option("-t", "--tasks", help=_TASKS_HELP)],
     data: Annotated[Path | None, typer.Option(help="Folder that holds the benchmark in its original layout.")] = None,
     shots: Annotated[int | None, typer.Option(min=0, help="Examples before each question (default: the task's own).")] = None,
-    method: Annotated[str | None, typer.Option(help="Comma-separated: letters, perplexity (default: the task's own).")] = None,
+    method: Annotated[str | None, typer.Option(help="Comma-separated: letters, perplexity, generate (default: the task's own).")] = None,
     subjects: Annotated[str | None, typer.Option(help="Comma-separated subjects; all by default.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many questions of each task, from all subjects in turn.")] = None,
-    dtype: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    split: Annotated[str | None, typer.Option(help="ceval's test split, whose answers aren't public: predictions for submission.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16 (default: bf16 on a GPU that can, fp32 elsewhere).")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N (default: cuda where there is one).")] = None,
+    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens in a batch (default: what suits the device).")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="One question at a time, nothing reused, fp32 unless told.")] = False,
     chat: Annotated[bool, typer.Option("--chat/--no-chat", help="Ask multiple-choice questions through the chat template.")] = False,
+    permute: Annotated[bool, typer.Option("--permute", help="Ask each question in every cyclic order of its options.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine that share the work.")] = 1,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of sampled replies.")] = 0,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Keep every prompt in the samples, not only its hash.")] = False,
     out: Annotated[Path | None, typer.Option(help="Result folder (default: <run>/eval/<id>, else results/<id>).")] = None,
 ) -> None:
-    """Measure a checkpoint on tasks, print a table, and write results.json with one line per question beside it."""
-    with one_sentence():
-        from rich.console import Console
+    """Measure a checkpoint on tasks, print a table, and write results.json with one line per question beside it.
 
-        from evalkit import show
+    A killed evaluation goes on with the same command. Under torchrun, or with --workers, processes share the work.
+    """
+    with one_sentence(), _stoppable():
+        from evalkit import session
         from evalkit.planning import Wanted
-        from evalkit.run import Settings, evaluate
+        from evalkit.preparation import Settings
 
-        wanted = Wanted(_names(tasks), data, shots, _names(method) if method else None, _names(subjects) if subjects else None, limit)
-        settings = Settings(dtype, device, chat, seed, log_prompts, out)
-        notes = Console(stderr=True, highlight=False, soft_wrap=True)
-        done = evaluate(model, wanted, settings, say=lambda line: notes.print(line, markup=False))
-        Console(width=_width()).print(show.table(done.result))
-        for line in show.notes(done.result):
-            typer.echo(line)
-        speed = done.result.speed
-        typer.echo(f"{speed.seconds:.1f} s, {speed.questions_per_s:.1f} questions/s, {speed.tokens_computed:,} tokens → {done.out}")
-        if done.lost:
-            typer.echo(f"error: {done.lost} questions are neither scored nor have a reason: please report this.", err=True)
-            raise typer.Exit(1)
+        wanted = Wanted(_names(tasks), data, shots, _names(method) if method else None, _names(subjects) if subjects else None, limit, split)
+        settings = Settings(dtype, device, chat, seed, log_prompts, out, exact, permute, batch_tokens, revision)
+        session.run(model, wanted, settings, workers, _again(context), _console())
 
 
 @app.command()
@@ -76,11 +80,45 @@ def tasks() -> None:
         from evalkit.planning import BENCHMARKS, CHOICE_METHODS
 
         table = Table("task", "protocol", "methods", "asks")
-        for name, (protocol, about) in BENCHMARKS.items():
-            table.add_row(name, f"{name}@{protocol}", ", ".join(CHOICE_METHODS), about)
+        for name, protocols in BENCHMARKS.items():
+            known = import_module(f"evalkit.tasks.{name}").PROTOCOLS
+            for protocol, about in protocols.items():
+                table.add_row(name, f"{name}@{protocol}", ", ".join(_own_first(known[protocol])), about)
         for kind, about in KINDS.items():
             table.add_row("task.yaml", f"kind: {kind}", ", ".join(CHOICE_METHODS) if kind == "choice" else kind, about)
         Console(width=_width()).print(table)
+
+
+@app.command()
+def inspect(
+    task: Annotated[str, typer.Argument(help="A task, named as for run.")],
+    model: Annotated[str, typer.Option("-m", "--model", help="Checkpoint whose tokenizer, context and chat template count.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="How many questions, from all subjects in turn.")] = 1,
+    data: Annotated[Path | None, typer.Option(help="Folder that holds the benchmark in its original layout.")] = None,
+    shots: Annotated[int | None, typer.Option(min=0, help="Examples before each question (default: the task's own).")] = None,
+    method: Annotated[str | None, typer.Option(help="Comma-separated: letters, perplexity, generate (default: the task's own).")] = None,
+    subjects: Annotated[str | None, typer.Option(help="Comma-separated subjects; all by default.")] = None,
+    chat: Annotated[bool, typer.Option("--chat/--no-chat", help="Ask through the chat template.")] = False,
+) -> None:
+    """Print the exact prompt of a question, with its white space, tokens and answers; no weights are loaded."""
+    with one_sentence():
+        from evalkit import inspection
+        from evalkit.planning import Candidate, Wanted, plan
+        from modelkit import checkpoint, hub
+        from modelkit.chat import has_template
+        from modelkit.errors import UserError
+        from modelkit.run import run_of
+
+        path = hub.find(model, None)
+        tokenizer = checkpoint.load_tokenizer(path)
+        if chat and not has_template(path):
+            raise UserError(f"--chat needs a chat template, and {model} has none.")
+        wanted = Wanted([task], data, shots, _names(method) if method else None, _names(subjects) if subjects else None, n)
+        planned = plan(wanted, Candidate(path, checkpoint.is_reward_model(path), has_template(path), run_of(path)))
+        console = _console()
+        for one in planned.tasks:
+            for asked in inspection.inspect(one, tokenizer, inspection.context_of(path), chat):
+                console.print(inspection.shown(one, asked, tokenizer))
 
 
 @app.command()
@@ -197,6 +235,42 @@ def main() -> None:
     app()
 
 
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C, with one sentence: what has been measured is in the journal."""
+
+    def stop(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise SystemExit(_stopped(128 + number))
+
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(_stopped(128 + signal.SIGINT)) from None
+
+
+def _stopped(status: int) -> int:
+    typer.echo("stopped: what has been measured is kept, and the same command goes on from there.", err=True)
+    return status
+
+
+def _again(context: typer.Context) -> list[str]:
+    """The words of this very command without --workers, for the processes that share its work."""
+    words: list[str] = []
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if parameter.name != "workers" and value != parameter.default:
+            words += [parameter.opts[-1]] if value is True else [parameter.opts[-1], str(value)]
+    return words
+
+
+def _own_first(protocol: Protocol) -> list[str]:
+    """The methods that make sense with a protocol, its own first."""
+    return sorted(protocol.allows, key=lambda method: method not in protocol.methods)
+
+
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
@@ -210,4 +284,4 @@ def _console() -> Console:
 
 def _width() -> int | None:
     """Columns of a table: the terminal's, or enough for a file."""
-    return None if sys.stdout.isatty() else 120
+    return None if sys.stdout.isatty() else 160

@@ -19,11 +19,11 @@ from modelkit.fingerprint import sha256_of_text
 from modelkit.records import Result
 
 
-def result_id(checkpoint: Path, tasks: Sequence[str], identity: dict[str, Any]) -> str:
-    """``<model>-<tasks>-<8 hex digits>``; the digits change with the checkpoint's fingerprint, the data and any setting."""
+def result_id(model: str, tasks: Sequence[str], identity: dict[str, Any]) -> str:
+    """``<model>-<tasks>-<8 hex digits>``; the digits change with the model's fingerprint, the data and any setting."""
     digest = sha256_of_text(json.dumps(identity, sort_keys=True, ensure_ascii=False)).removeprefix("sha256:")[:8]
     names = "+".join(Path(task).name for task in tasks)
-    return "-".join([*(re.sub(r"[^\w.@+-]+", "_", part)[:60] for part in (checkpoint.resolve().name, names)), digest])
+    return "-".join([*(re.sub(r"[^\w.@+-]+", "_", part)[:60] for part in (Path(model).resolve().name, names)), digest])
 
 
 def check_writable(out: Path) -> None:
@@ -56,7 +56,16 @@ def write(out: Path, result: Result, samples: dict[str, list[Sample]], log_promp
         report.write(folder, {task: report.wording(sample.item for sample in lines) for task, lines in samples.items()})
 
 
-def environment(threads: int, device: str) -> dict[str, Any]:
+def finished(out: Path, identity: str) -> Result | None:
+    """The result in *out* if it is of the very evaluation that has this *identity*, else ``None``."""
+    try:
+        result = Result.read(out / "results.json")
+    except UserError:
+        return None
+    return result if (result.model_extra or {}).get("identity") == identity else None
+
+
+def environment(device: str) -> dict[str, Any]:
     """The versions and settings a number depends on."""
     import torch
     import transformers
@@ -66,7 +75,7 @@ def environment(threads: int, device: str) -> dict[str, Any]:
         "transformers": transformers.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "threads": threads,
+        "threads": torch.get_num_threads(),
         "device": device,
     }
 

@@ -1,144 +1,165 @@
-"""One evaluation from start to end: plan, load, measure, write."""
+"""One evaluation from start to end: prepare, measure what is still to do, write the result when all is measured."""
 
 from __future__ import annotations
 
-import dataclasses
+import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evalkit import results
-from evalkit.aggregate import reasons
+from evalkit import assembly, journal, results
 from evalkit.bench import Bench, Watch, progress
-from evalkit.credit import chance, majority
+from evalkit.division import Share, dealt, share_of_environment, units
+from evalkit.journal import Journal
 from evalkit.methods import Record, method
 from evalkit.models import local
-from evalkit.planning import Candidate, Plan, Wanted, plan
-from evalkit.types import ChoiceTask, Sample, Task, TextTask
-from modelkit import checkpoint, device
-from modelkit.errors import UserError
-from modelkit.fingerprint import fingerprint
-from modelkit.records import MethodScore, ModelRecord, Result, Speed, TaskScore
-from modelkit.run import run_of
+from evalkit.planning import Wanted
+from evalkit.preparation import Prepared, Say, Settings, prepare
+from evalkit.types import Item, Sample, Task
+from modelkit import device
+from modelkit.records import Result
 
-LOST = "nothing came back: please report this"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to run: everything beside what is asked."""
-
-    dtype: str = "fp32"
-    device: str | None = None
-    chat: bool = False
-    seed: int = 0
-    log_prompts: bool = False
-    out: Path | None = None
+_CHECKED = 128
+_MOST_CHECKED = 8
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A finished evaluation and where it lies. ``lost`` items are those nobody accounted for: there should be none."""
+    """What an evaluation came to: its result in *out*, or ``None`` and how many answers other processes still owe."""
 
-    result: Result
+    result: Result | None
     out: Path
-    lost: int
+    owed: int = 0
 
 
-def evaluate(path: Path, wanted: Wanted, settings: Settings, say: Callable[[str], None] = lambda line: None) -> Evaluated:
-    """Measure a checkpoint and write the result.
+def evaluate(model: str | Path, wanted: Wanted, settings: Settings, say: Say = lambda line: None) -> Evaluated:
+    """Measure a model and write the result. What an earlier, killed evaluation has measured is not measured again.
 
     :param say: told, line by line, what is worth knowing (tasks left out, say).
     :raises UserError: for a checkpoint, task, data file or output folder that won't do; nothing is written then.
     """
-    checkpoint.check(path)
-    dtype = device.dtype_of(settings.dtype)
-    where = device.choose_device(settings.device)
-    threads = device.set_threads()
-    tokenizer = checkpoint.load_tokenizer(path)
-    candidate = Candidate(path, checkpoint.is_reward_model(path), tokenizer.chat_template is not None, run_of(path))
-    if settings.chat and not candidate.has_chat_template:
-        raise UserError(f"--chat needs a chat template, and {path} has none.")
-    planned = plan(wanted, candidate)
-    for name, reason in planned.left_out.items():
-        say(f"left out {name}: {reason}")
-
-    mark = fingerprint(path)
-    asked = _asked(wanted, settings, planned)
-    identity = results.result_id(path, wanted.tasks, {"fingerprint": mark, "data": [task.data for task in planned.tasks], **asked})
-    out = settings.out or (candidate.run.evaluations() if candidate.run else Path("results")) / identity
-    results.check_writable(out)
-
-    model = local.load(path, "reward" if candidate.is_reward_model else "language", dtype, where)
-    bench = Bench(path, mark, model, settings.chat, settings.seed)
-    scores: dict[str, TaskScore] = {}
-    samples: dict[str, list[Sample]] = {}
-    start = time.perf_counter()
-    with progress() as watch:
-        for task in planned.tasks:
-            scores[task.name], samples[task.name] = _measure(task, bench, watch)
-    seconds = time.perf_counter() - start
-
-    stage = checkpoint.read_stage(path)
-    everything = [sample for lines in samples.values() for sample in lines]
-    result = Result(
-        id=identity,
-        model=ModelRecord(path=str(path), fingerprint=mark, dtype=settings.dtype, stage=stage.stage if stage else None),
-        tasks=scores,
-        speed=Speed(
-            seconds=seconds,
-            questions_per_s=len(everything) / seconds,
-            tokens_computed=model.tokens_computed,
-            tokens_reused=model.tokens_reused,
-            peak_memory_bytes=results.peak_memory(str(where)),
-        ),
-        environment=results.environment(threads, str(where)),
-        seed=settings.seed,
-        settings=asked,
-        left_out=planned.left_out,
-    )
-    results.write(out, result, samples, settings.log_prompts)
-    return Evaluated(result, out, sum(sample.reason == LOST for sample in everything))
+    prepared = prepare(model, wanted, settings, say)
+    return carry_out(prepared, share_of_environment(), say)
 
 
-def _measure(task: Task, bench: Bench, watch: Watch) -> tuple[TaskScore, list[Sample]]:
-    names = list(task.methods) if isinstance(task, ChoiceTask) else [task.kind]
-    advance = watch(task.name, len(task.items) * len(names), 0)
-    samples: list[Sample] = []
-    found: dict[str, MethodScore] = {}
-    facts: dict[str, Any] = {}
-    for name in names:
-        done: dict[str, Sample] = {}
+def carry_out(prepared: Prepared, share: Share, say: Say) -> Evaluated:
+    """Measure this process's share of a prepared evaluation, and merge all shares when nothing is missing any more."""
+    finished = results.finished(prepared.out, prepared.digest)
+    if finished is not None:
+        say(f"{prepared.out} holds this very result already: nothing is measured again.")
+        return Evaluated(finished, prepared.out)
+    if share.rank == 0:
+        for line in journal.others(prepared.out, prepared.identity):
+            say(line)
+    with Journal(prepared.out, prepared.identity, share, say) as own:
+        _Evaluation(prepared, own, share, say).run()
+    return merge(prepared)
 
-        def keep(batch: Sequence[Sample], done: dict[str, Sample] = done) -> None:
-            done.update((sample.item.id, sample) for sample in batch)
-            advance(len(batch))
 
-        facts |= method(name).measure(task, task.items, bench, Record({item.id for item in task.items}, keep))
-        own = [done.get(item.id) or Sample(item, name, reason=LOST) for item in task.items]
-        found[name] = method(name).score(task, own)
-        samples += own
-    if isinstance(task, ChoiceTask):
-        facts |= {
-            "protocol": task.protocol.name,
-            "shots": task.shots,
-            "shots_used": (found[names[0]].model_extra or {})["shots_used"],
-            "chat": bench.chat,
-            "chance": chance(task.items),
-            "majority": majority(task.items, task.protocol.official),
-            "approximate": task.protocol.approximate,
-            "data_notes": task.notes,
+def merge(prepared: Prepared) -> Evaluated:
+    """Put all journals together into the result, if they hold every answer."""
+    with journal.merging(prepared.out, prepared.digest):
+        result = results.finished(prepared.out, prepared.digest)
+        if result is None:
+            entries = journal.read(prepared.out, prepared.digest)
+            owed = assembly.missing(prepared.plan.tasks, entries)
+            if owed:
+                return Evaluated(None, prepared.out, owed)
+            result, samples = assembly.result(prepared, entries)
+            results.write(prepared.out, result, samples, prepared.settings.log_prompts)
+            result = results.finished(prepared.out, prepared.digest)
+        journal.remove(prepared.out, prepared.digest)
+    return Evaluated(result, prepared.out)
+
+
+class _Evaluation:
+    """The measuring part. The model is loaded when the first question turns out to be still unanswered."""
+
+    def __init__(self, prepared: Prepared, own: Journal, share: Share, say: Say) -> None:
+        self.prepared, self.own, self.share, self.say = prepared, own, share, say
+        self.entries = journal.read(prepared.out, prepared.digest)
+        self._bench: Bench | None = None
+        self._start = time.perf_counter()
+        self._aside = 0.0
+
+    def run(self) -> None:
+        """Measure every task's part of this process."""
+        kept = self.entries.count()
+        if kept:
+            self.say(f"going on: {kept:,} answers are in {journal.folder_of(self.prepared.out)} already.")
+        with progress() as watch:
+            for task in self.prepared.plan.tasks:
+                self._task(task, watch)
+
+    def _task(self, task: Task, watch: Watch) -> None:
+        mine = dealt(units(task.items), self.share)
+        names = assembly.methods_of(task)
+        todo = {
+            name: {item.id for unit in mine for item in unit} - self.entries.samples.get((task.name, name), {}).keys() for name in names
         }
-    else:
-        facts["chat"] = not isinstance(task, TextTask)
-    return TaskScore(kind=task.kind, data=task.data, methods=found, unscored_reasons=reasons(samples), **facts), samples
+        total = len(names) * sum(map(len, mine))
+        advance = watch(task.name, total, total - sum(map(len, todo.values())))
+        for name in names:
+            fresh: list[Sample] = []
 
+            def keep(samples: Sequence[Sample], fresh: list[Sample] = fresh) -> None:
+                self.own.samples(task.name, samples, self.prepared.settings.log_prompts, self._meter())
+                fresh.extend(samples)
+                advance(len(samples))
 
-def _asked(wanted: Wanted, settings: Settings, planned: Plan) -> dict[str, Any]:
-    """The settings that a number depends on."""
-    asked = dataclasses.asdict(wanted) | {"dtype": settings.dtype, "device": settings.device, "chat": settings.chat, "seed": settings.seed}
-    asked["data"] = str(wanted.data) if wanted.data else None
-    asked["measured"] = [task.name for task in planned.tasks]
-    return asked
+            facts: dict[str, Any] | None = None
+            for unit in mine:
+                left = todo[name] & {item.id for item in unit}
+                if left or (facts is None and (task.name, name) not in self.entries.facts):
+                    facts = method(name).measure(task, unit, self.bench, Record(left, keep))
+            if facts is not None:
+                self.own.facts(task.name, name, facts)
+            if fresh and not self.prepared.settings.exact:
+                self._check(task, name, fresh)
+
+    @property
+    def bench(self) -> Bench:
+        """The workbench, with the weights loaded."""
+        if self._bench is None:
+            prepared = self.prepared
+            where, dtype = device.choose_device(prepared.device), device.dtype_of(prepared.dtype)
+            device.set_threads()
+            model = local.load(prepared.path, "reward" if prepared.is_reward_model else "language", dtype, where, prepared.settings.exact)
+            model.batch_tokens = prepared.settings.batch_tokens or model.batch_tokens
+            self._bench = Bench(prepared.path, prepared.fingerprint, model, prepared.settings.chat, prepared.settings.seed)
+            self._start = time.perf_counter()
+        return self._bench
+
+    def _check(self, task: Task, name: str, samples: Sequence[Sample]) -> None:
+        """Score a few questions again, each alone and from its first token on, and keep the largest difference."""
+        scored = [sample for sample in samples if sample.scores]
+        count = min(_MOST_CHECKED, -(-len(scored) // _CHECKED))
+        if not scored:
+            return
+        began = time.perf_counter()
+        chosen = random.Random(self.prepared.settings.seed).sample(scored, count)
+        again: dict[str, Sample] = {}
+        items: list[Item] = [sample.item for sample in chosen]
+        alone = Bench(self.bench.checkpoint, self.bench.fingerprint, self.bench.model.alone(), self.bench.chat, self.bench.seed)
+        record = Record({item.id for item in items}, lambda found: again.update((one.item.id, one) for one in found))
+        method(name).measure(task, items, alone, record)
+        deltas = [
+            abs(value - (again[sample.item.id].scores or {})[letter])
+            for sample in chosen
+            for letter, value in (sample.scores or {}).items()
+        ]
+        self.own.check(task.name, name, count, max(deltas))
+        self._aside += time.perf_counter() - began
+
+    def _meter(self) -> dict[str, float]:
+        """What this process has done so far; loading and re-scoring don't count."""
+        model = self.bench.model
+        return {
+            "seconds": time.perf_counter() - self._start - self._aside,
+            "tokens_computed": model.tokens_computed,
+            "tokens_reused": model.tokens_reused,
+            "flops": model.flops,
+            "peak_memory_bytes": results.peak_memory(self.prepared.device),
+        }

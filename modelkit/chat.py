@@ -7,8 +7,10 @@ from one that doesn't is silently all zero; so the spans are computed by renderi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from typing_extensions import TypedDict  # pydantic accepts typing's own only from Python 3.12 on
@@ -146,3 +148,14 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], ope
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def has_template(checkpoint: Path) -> bool:
+    """Whether the checkpoint's tokenizer knows how to write a chat, found out without loading it."""
+    if (checkpoint / "chat_template.jinja").exists() or (checkpoint / "chat_template.json").exists():
+        return True
+    file = checkpoint / "tokenizer_config.json"
+    try:
+        return bool(json.loads(file.read_text(encoding="utf-8")).get("chat_template"))
+    except (OSError, ValueError, AttributeError):
+        return False

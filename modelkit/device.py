@@ -28,21 +28,27 @@ def prepare_process() -> None:
 
 
 def set_threads(count: int | None = None) -> int:
-    """Fix the number of CPU threads for this process and return it.
+    """Fix the number of CPU threads for this process, by default :func:`available_threads`, and return it.
 
-    Sums are split by thread, so results depend on the count; it is recorded beside them. Without *count*,
-    ``PLAYGROUND_THREADS`` or the number of cores this process may use (at most 8: small models gain nothing beyond).
+    Sums are split by thread, so results depend on the count; it is recorded beside them. Small models gain nothing beyond 8.
     """
     import torch
 
-    if count is None:
-        given = os.environ.get("PLAYGROUND_THREADS", "")
-        if given and not given.isdigit():
-            raise UserError(f"PLAYGROUND_THREADS is {given!r}: give a whole number of threads, such as 2.")
-        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-        count = int(given) if given else min(available, 8)
-    torch.set_num_threads(max(1, count))
-    return max(1, count)
+    count = max(1, available_threads() if count is None else count)
+    torch.set_num_threads(count)
+    return count
+
+
+def available_threads() -> int:
+    """What ``PLAYGROUND_THREADS`` says, else the number of cores this process may use, at most 8.
+
+    :raises UserError: when the variable holds no whole number.
+    """
+    given = os.environ.get("PLAYGROUND_THREADS", "")
+    if given and not given.isdigit():
+        raise UserError(f"PLAYGROUND_THREADS is {given!r}: give a whole number of threads, such as 2.")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return int(given) if given else min(cores, 8)
 
 
 def choose_device(name: str | None = None) -> torch.device:

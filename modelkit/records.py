@@ -64,12 +64,17 @@ class TaskScore(BaseModel):
 
 
 class Speed(BaseModel):
-    """Throughput of an evaluation. ``peak_memory_bytes`` is the process's peak resident size (or the GPU's)."""
+    """Throughput of an evaluation. ``peak_memory_bytes`` is the process's peak resident size (or the GPU's).
+
+    ``tokens_computed`` went through the model; ``tokens_reused`` were wanted as well, but known from another question's beginning.
+    ``flops`` are the operations that the computed ones needed.
+    """
 
     seconds: float
     questions_per_s: float
     tokens_computed: int
     tokens_reused: int = 0
+    flops: float = 0.0
     peak_memory_bytes: int = 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -47,6 +47,10 @@ class LocalModel:
     def context(self) -> int | None:
         """The longest sequence the model reads, in tokens; ``None`` when its configuration doesn't say."""
         return getattr(self.model.config, "max_position_embeddings", None)
+
+    def alone(self) -> LocalModel:
+        """The same weights with *exact*, to check results against."""
+        return replace(self, exact=True)
 
     def string_logprobs(
         self,

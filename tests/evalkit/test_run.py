@@ -10,7 +10,8 @@ import pytest
 
 from evalkit import results
 from evalkit.planning import Wanted
-from evalkit.run import Evaluated, Settings, evaluate
+from evalkit.preparation import Settings
+from evalkit.run import Evaluated, evaluate
 from evalkit.types import Sample, TextRow
 from modelkit.errors import UserError
 from modelkit.fingerprint import fingerprint, sha256_of_text
@@ -69,7 +70,7 @@ def test_samples_hold_one_line_for_each_question_and_method(measured: Evaluated)
     assert letters.micro == sum(line["correct"] for line in choice if line["method"] == "letters") / 8
     assert all({"reply", "named", "finish"} <= line.keys() for line in lines(measured.out, "pocket.answer"))
     assert all(len(line["rewards"]) == len(line["replies"]) == 3 for line in lines(measured.out, "pocket.reward"))
-    assert measured.lost == 0
+    assert measured.owed == 0
 
 
 def test_the_same_command_gives_the_same_result_and_the_same_place(run: Run, tmp_path: Path) -> None:
@@ -86,9 +87,9 @@ def test_the_same_command_gives_the_same_result_and_the_same_place(run: Run, tmp
 
 
 def test_a_result_is_called_after_model_task_and_settings(tmp_path: Path) -> None:
-    name = results.result_id(tmp_path / "runs" / "rl", ["mmlu", "../x/my suite"], {"a": 1})
+    name = results.result_id(str(tmp_path / "runs" / "rl"), ["mmlu", "../x/my suite"], {"a": 1})
     assert name.startswith("rl-mmlu+my_suite-")
-    assert name != results.result_id(tmp_path / "runs" / "rl", ["mmlu", "../x/my suite"], {"a": 2})
+    assert name != results.result_id(str(tmp_path / "runs" / "rl"), ["mmlu", "../x/my suite"], {"a": 2})
 
 
 def test_a_folder_that_is_no_result_is_not_replaced(run: Run, tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""Journals → the result: nothing here needs the model, only what was measured and the task it was measured on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from evalkit import results
+from evalkit.aggregate import reasons
+from evalkit.credit import chance, majority
+from evalkit.journal import Entries
+from evalkit.methods import method
+from evalkit.permutation import robustness, unpermuted
+from evalkit.preparation import Prepared
+from evalkit.statistics import chance_normalised
+from evalkit.types import ChoiceTask, Sample, Task, TextTask
+from modelkit import checkpoint
+from modelkit.records import MethodScore, ModelRecord, Result, Speed, TaskScore
+
+Samples = dict[str, list[Sample]]
+
+
+def methods_of(task: Task) -> list[str]:
+    """The methods that a task is measured with."""
+    return list(task.methods) if isinstance(task, ChoiceTask) else [task.kind]
+
+
+def missing(tasks: Sequence[Task], entries: Entries) -> int:
+    """How many answers, and facts about a task as a whole, are not there yet."""
+    pairs = [(task, (task.name, name)) for task in tasks for name in methods_of(task)]
+    answers = sum(item.id not in entries.samples.get(pair, {}) for task, pair in pairs for item in task.items)
+    return answers + sum(pair not in entries.facts for _, pair in pairs)
+
+
+def result(prepared: Prepared, entries: Entries) -> tuple[Result, Samples]:
+    """The result and the samples of each task, method by method, in the order of its items."""
+    samples: Samples = {}
+    scores: dict[str, TaskScore] = {}
+    for task in prepared.plan.tasks:
+        found = {name: _samples(task, name, entries) for name in methods_of(task)}
+        scores[task.name] = _task_score(task, found, entries, prepared)
+        samples[task.name] = [sample for own in found.values() for sample in own]
+    stage = checkpoint.read_stage(prepared.path)
+    made = Result(
+        id=prepared.id,
+        model=ModelRecord(path=prepared.name, fingerprint=prepared.fingerprint, dtype=prepared.dtype, stage=stage.stage if stage else None),
+        tasks=scores,
+        speed=_speed(entries),
+        environment=results.environment(prepared.device),
+        seed=prepared.settings.seed,
+        settings=prepared.asked,
+        left_out=prepared.plan.left_out,
+        identity=prepared.digest,
+    )
+    return made, samples
+
+
+def _samples(task: Task, name: str, entries: Entries) -> list[Sample]:
+    lines = entries.samples[task.name, name]
+    return [Sample.from_json(lines[item.id], item) for item in task.items]
+
+
+def _task_score(task: Task, found: dict[str, list[Sample]], entries: Entries, prepared: Prepared) -> TaskScore:
+    facts: dict[str, Any] = {}
+    for name in found:
+        facts |= entries.facts[task.name, name]
+    scores = {name: _score(task, name, samples) for name, samples in found.items()}
+    for name, score in scores.items():
+        checks = [check for check in entries.checks if (check["task"], check["method"]) == (task.name, name)]
+        if checks:
+            score.verified = {"n": sum(check["n"] for check in checks), "max_delta": max(check["max_delta"] for check in checks)}  # type: ignore[attr-defined]
+    everything = [sample for samples in found.values() for sample in samples]
+    if isinstance(task, ChoiceTask):
+        facts |= {
+            "protocol": task.protocol.name,
+            "shots": task.shots,
+            "shots_used": (next(iter(scores.values())).model_extra or {})["shots_used"],
+            "chat": prepared.settings.chat,
+            "chance": chance(task.items),
+            "majority": majority(task.items, task.protocol.official),
+            "approximate": task.protocol.approximate,
+            "data_notes": task.notes,
+        }
+    else:
+        facts["chat"] = not isinstance(task, TextTask)
+    return TaskScore(kind=task.kind, data=task.data, methods=scores, unscored_reasons=reasons(everything), **facts)
+
+
+def _score(task: Task, name: str, samples: Sequence[Sample]) -> MethodScore:
+    """The score of the questions as they are; what their permutations tell stands beside it."""
+    own = unpermuted(samples)
+    score = method(name).score(task, own)
+    if isinstance(task, ChoiceTask):
+        further: dict[str, Any] = {}
+        if len(own) < len(samples):
+            further["permutation"] = robustness(samples)
+        guessing = chance(task.items)
+        if score.value is not None and guessing is not None:
+            further["over_chance"] = chance_normalised(score.value, guessing)
+        score = score.model_copy(update=further)
+    return score
+
+
+def _speed(entries: Entries) -> Speed:
+    """Totals over all processes and their restarts. Processes of one launch worked side by side, others one after another."""
+    seconds: dict[str, dict[str, float]] = defaultdict(dict)
+    totals: dict[str, float] = defaultdict(float)
+    peak = 0.0
+    for file, sessions in entries.meters.items():
+        seconds[file.partition("-of-")[2]][file] = sum(meter["seconds"] for meter in sessions.values())
+        for meter in sessions.values():
+            for name in ("tokens_computed", "tokens_reused", "flops"):
+                totals[name] += meter[name]
+            peak = max(peak, meter["peak_memory_bytes"])
+    elapsed = sum(max(files.values()) for files in seconds.values())
+    return Speed(
+        seconds=elapsed,
+        questions_per_s=entries.count() / elapsed if elapsed else 0.0,
+        tokens_computed=int(totals["tokens_computed"]),
+        tokens_reused=int(totals["tokens_reused"]),
+        flops=totals["flops"],
+        peak_memory_bytes=int(peak),
+    )
