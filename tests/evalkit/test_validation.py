@@ -126,7 +126,7 @@ def test_agievals_dirty_rows_are_found_by_the_general_rules(shared: Path) -> Non
     assert sum(bool(item.fault) for item in task.items) == 8
     kept = Counter((one.file, one.rule) for one in task.findings if one.action == "kept")
     assert kept["gaokao-physics.jsonl", "answer is a list where most are a str"] == 35
-    assert kept["logiqa-zh.jsonl", "repeated option"] == 26
+    assert kept["aqua-rat.jsonl", "repeated option"] == 7
     assert (
         kept["gaokao-chemistry.jsonl", "repeated question"] + kept["gaokao-chemistry.jsonl", "repeated question with another answer"] == 22
     )
