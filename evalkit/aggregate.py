@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from evalkit.credit import Average, earned
-from evalkit.statistics import choice_accuracy, macro_interval, ratio_interval, wilson
+from evalkit.metrics.choice_accuracy.formula import choice_accuracy
+from evalkit.metrics.multi_answer.formula import multi_answer
+from evalkit.statistics import macro_interval, ratio_interval, wilson
 from evalkit.types import Question, Sample
 from modelkit.records import MethodScore, SubjectScore
 
@@ -58,6 +60,16 @@ def shots_used(samples: Sequence[Sample]) -> dict[str, int]:
     """How many of the scored questions were asked with how many shots, by number of shots."""
     counts = Counter(sample.shots_used for sample in samples if sample.shots_used is not None)
     return {str(shots): counts[shots] for shots in sorted(counts)}
+
+
+def several_right(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Of the scored questions with several right options: equal sets and partial credit; nothing where there are none."""
+    own = [
+        sample for sample in samples if sample.correct is not None and isinstance(sample.item, Question) and sample.item.kind == "multiple"
+    ]
+    if not own:
+        return {}
+    return {"multiple": {"n": len(own), **multi_answer([sample.prediction or "" for sample in own], [sample.gold or "" for sample in own])}}
 
 
 def _averages(scored: Sequence[Sample]) -> tuple[float, float]:

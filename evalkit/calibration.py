@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TypedDict
 
+from evalkit.metrics.expected_calibration_error.formula import expected_calibration_error
+
 BINS = 15
 
 
@@ -46,7 +48,7 @@ def calibration(answers: Sequence[tuple[Mapping[str, float], str]]) -> Calibrati
     bins = equal_width(sure)
     return {
         "n": len(sure),
-        "ece": expected_error(bins),
+        "ece": expected_calibration_error([confidence for confidence, _ in sure], [right for _, right in sure], BINS),
         "ece_equal_mass": expected_error(equal_mass(sure)),
         "brier": sum(brier(shares, gold) for shares, (_, gold) in zip(probabilities, answers, strict=True)) / len(sure),
         "confidence": sum(confidence for confidence, _ in sure) / len(sure),

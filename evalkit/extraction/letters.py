@@ -17,6 +17,7 @@ from evalkit.extraction.plain import plain
 from evalkit.extraction.texts import occurring
 
 _CLAUSE_END = re.compile(r"[.。,;:!?\n]")
+_LABEL = re.compile(rf"^(?:\([{LETTERS}]\)|[{LETTERS}][.、:)]) ?")
 _WORDY = re.compile(r"[\u4e00-\u9fff]{2}|[^\W\d_]{4}")
 
 
@@ -98,10 +99,10 @@ def _repeated(text: str, options: Sequence[str]) -> str:
 
 
 def _by_text(options: Sequence[str]) -> dict[str, str]:
-    """Option text → letter, without texts that several options share."""
-    texts = [plain(option) for option in options]
+    """Option text (without a label such as "(A)") → letter; no texts that several options share, and none that are mere letters."""
+    texts = [_LABEL.sub("", plain(option)) for option in options]
     counts = Counter(texts)
-    return {text: letter for text, letter in zip(texts, LETTERS, strict=False) if text and counts[text] == 1}
+    return {text: letter for text, letter in zip(texts, LETTERS, strict=False) if text and text not in LETTERS and counts[text] == 1}
 
 
 def _denied(text: str, start: int) -> bool:

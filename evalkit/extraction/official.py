@@ -7,10 +7,11 @@ They are kept with their faults where a published number depends on them, except
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from evalkit.extraction.mathematics import last_box
+from evalkit.extraction.phrases import LETTERS
 
 if TYPE_CHECKING:
     from evalkit.types import Question
@@ -105,6 +106,12 @@ def agieval_few_shot(reply: str, question: Question) -> str | None:
     return agieval_zero_shot(reply, question)
 
 
+def agieval_few_shot_steps(reply: str, question: Question) -> str | None:
+    """AGIEval, few-shot with chain of thought: as few-shot, on the last line that says anything."""
+    lines = [line for line in reply.split("\n") if line.strip()]
+    return agieval_few_shot(lines[-1] if lines else "", question)
+
+
 def _after_prefix(reply: str) -> str:
     for prefix in ("The answer is therefore", "答案是"):
         reply = reply.rsplit(prefix, 1)[-1].strip() if prefix in reply else reply
@@ -123,30 +130,29 @@ def _agieval_maths(text: str) -> str | None:
     return numbers[-1] if numbers else None
 
 
-def gaokao(reply: str, questions: Sequence[Question]) -> list[str | None]:
-    """GAOKAO-Bench, ``bench_function.py``, for all the questions of one prompt.
+def gaokao(reply: str, question: Question) -> str | None:
+    """GAOKAO-Bench, ``bench_function.py``.
 
-    One question: what stands after the last 【答案】, else the last letter (of several right options: the letters among the last
-    ten characters). Several: what stands after 【答案】 when that is one letter for each, else the reply's first capitals.
+    One question of a prompt: what stands after the last 【答案】, else the last letter (of several right options: the letters among
+    the last ten characters). Several: what stands after 【答案】 when that is one letter for each, else the reply's first capitals.
     Mended: the script overlooks a 【答案】 that opens the reply, reads on behind the answer ("【答案】B 参考：选项A不对" is A), and
     calls "BA" wrong where "AB" is right.
     """
-    letters = "ABCDEFGHIJ"[: max(len(question.options) for question in questions)]
+    letters = LETTERS[: len(question.options)]
     sections = re.findall(rf"【答案】[^A-Z<【]*((?:[{letters}][\s,，、;；和]*)+)", reply)
     answers = [re.findall("[A-Z]", section) for section in sections]
-    if len(questions) > 1:
+    if question.parts > 1:
         each = [letter for answer in answers for letter in answer]
-        found = each if len(each) == len(questions) else re.findall("[A-Z]", reply)[: len(questions)]
-        return [letter if letter in letters else None for letter in found] if len(found) == len(questions) else [None] * len(questions)
-    (question,) = questions
+        found = each if len(each) == question.parts else re.findall("[A-Z]", reply)[: question.parts]
+        return _option(found[question.part], question) if len(found) == question.parts else None
     if question.kind == "multiple":
-        return [_options("".join(answers[-1]) if answers else re.sub(r"\s+", "", reply)[-10:], question)]
+        return _options("".join(answers[-1]) if answers else re.sub(r"\s+", "", reply)[-10:], question)
     found = answers[-1][:1] if answers else re.findall(f"[{letters}]", reply)[-1:]
-    return [found[0] if found else None]
+    return found[0] if found else None
 
 
 def _option(letter: str, question: Question) -> str | None:
-    return letter if letter and letter in "ABCDEFGHIJ"[: len(question.options)] else None
+    return letter if letter and letter in LETTERS[: len(question.options)] else None
 
 
 def _options(text: str, question: Question) -> str | None:
@@ -161,5 +167,6 @@ ONE: dict[str, Callable[[str, Question], str | None]] = {
     "cmmlu": cmmlu,
     "agieval-zero-shot": agieval_zero_shot,
     "agieval-few-shot": agieval_few_shot,
+    "agieval-few-shot-cot": agieval_few_shot_steps,
 }
 """The ladders that read one question's answer."""

@@ -38,7 +38,8 @@ def stated_series(reply: str, letters: str, n: int) -> list[str | None]:
 def _numbered(text: str, letters: str) -> dict[int, str]:
     """Number → letter, the last said of each."""
     found: dict[int, str] = {}
-    one = rf"\(?(?<!\d)(\d{{1,3}})\)?\s*(?:小?题)?\s*[.、:]?\s*(?:答案)?(?:选择?|应?为|是|is|:|\s)*\(?([{letters}])(?![A-Za-z'’]|(?<=A) [a-z])"
+    number, verb = r"\(?(?<!\d)(\d{1,3})\)?\s*(?:小?题)?\s*[.、:]?\s*", r"(?:答案)?(?:选择?|应?为|是|is|:|\s)*"
+    one = rf"{number}{verb}\(?([{letters}])(?![A-Za-z'’]|(?<=A) [a-z])"
     for match in re.finditer(one, text):
         found[int(match[1])] = match[2]
     span = rf"(?<!\d)(\d{{1,3}})\s*[-–—~至到]\s*(\d{{1,3}})\s*题?\s*[.、:]?\s*([{letters}](?:{_JOIN}[{letters}])*)(?![A-Za-z])"

@@ -8,6 +8,7 @@ from typing import Any
 
 from evalkit.bench import Bench
 from evalkit.methods import Record
+from evalkit.metrics.win_rate.formula import win_rate
 from evalkit.models import local
 from evalkit.statistics import mean_interval, wilson
 from evalkit.types import PromptRow, RewardTask, Sample
@@ -98,7 +99,7 @@ def score(task: RewardTask, samples: Sequence[Sample]) -> MethodScore:
     flat_other = [reward for extra in scored for reward in extra["reference_rewards"]]
     sd = statistics.stdev(flat_other) if len(flat_other) > 1 else 0.0
     difference = statistics.fmean(means) - statistics.fmean(other_means)
-    wins = [0.5 if left == right else float(left > right) for left, right in zip(means, other_means, strict=True)]
+    wins = win_rate(means, other_means)
     return MethodScore(
         metric="reward",
         value=statistics.fmean(means),
@@ -108,8 +109,8 @@ def score(task: RewardTask, samples: Sequence[Sample]) -> MethodScore:
         reward_reference_mean=statistics.fmean(other_means),
         reference_sd=sd,
         effect_size=difference / sd if sd else 0.0 if difference == 0 else None,
-        win_rate=statistics.fmean(wins),
-        win_rate_ci95=wilson(sum(wins), len(wins)),
+        win_rate=wins["win_rate"],
+        win_rate_ci95=wilson(wins["wins"] + wins["ties"] / 2, len(means)),
         kl_to_reference=statistics.fmean(gap for extra in scored for gap in extra["log_ratios"]),
         length=statistics.fmean(length for extra in scored for length in extra["lengths"]),
         eos_rate=statistics.fmean(finish == "stop" for extra in scored for finish in extra["finishes"]),

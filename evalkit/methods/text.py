@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.bench import Bench
 from evalkit.methods import Record
+from evalkit.metrics.bits_per_byte.formula import bits_per_byte
 from evalkit.statistics import ratio_interval
 from evalkit.types import Sample, TextRow, TextTask
 from modelkit.errors import UserError
@@ -83,4 +84,4 @@ def _sample(item: TextRow, tokens: int, nats: float) -> Sample:
     if math.isnan(nats):
         return Sample(item, "text", reason="the model gave no number (NaN): use --dtype fp32")
     size = len(item.text.encode())
-    return Sample(item, "text", extra={"bits_per_byte": nats / math.log(2) / size, "tokens": tokens, "bytes": size})
+    return Sample(item, "text", extra={"bits_per_byte": bits_per_byte([-nats], [item.text]), "tokens": tokens, "bytes": size})

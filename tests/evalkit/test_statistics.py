@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import random
 import statistics
-from pathlib import Path
 
 import pytest
 from scipy.stats import binomtest, bootstrap, t
 
 from evalkit.statistics import (
     chance_normalised,
-    choice_accuracy,
     holm,
     macro_interval,
     mcnemar,
@@ -20,8 +18,6 @@ from evalkit.statistics import (
     ratio_interval,
     wilson,
 )
-
-METRIC = Path(__file__).parents[2] / "evalkit" / "metrics" / "choice_accuracy"
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 7), (7, 7), (3, 10), (141, 571), (1, 1)])
@@ -108,16 +104,3 @@ def test_paired_interval_repeats_with_its_seed_and_differs_with_another() -> Non
     assert paired_interval([differences], seed=1) == paired_interval([differences], seed=1)
     assert paired_interval([differences], seed=1, resamples=99) != paired_interval([differences], seed=2, resamples=99)
     assert paired_interval([[0.0] * 5]) == (0.0, 0.0)
-
-
-def test_micro_counts_questions_and_macro_counts_subjects() -> None:
-    found = choice_accuracy("AAAAB", "AAAAA", ["big"] * 3 + ["small"] * 2)
-    assert found == {"micro": 0.8, "macro": 0.75, "subjects": {"big": 1.0, "small": 0.5}}
-
-
-def test_the_evaluate_module_gives_the_same_averages() -> None:
-    evaluate = pytest.importorskip("evaluate")
-    draw = random.Random(0)
-    predictions, references, subjects = (draw.choices(pool, k=60) for pool in ("ABCD", "ABCD", ["law", "历史", "physics"]))
-    found = evaluate.load(str(METRIC)).compute(predictions=predictions, references=references, subjects=subjects)
-    assert found == choice_accuracy(predictions, references, subjects)

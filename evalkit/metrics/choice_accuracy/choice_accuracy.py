@@ -3,9 +3,8 @@
 import datasets
 import evaluate
 
-from evalkit.statistics import choice_accuracy
+from .formula import choice_accuracy
 
-_DESCRIPTION = "Share of right answers over all questions, as the mean over subjects, and by subject."
 _INPUTS = """
 Args:
     predictions: the letters answered.
@@ -17,12 +16,12 @@ Returns:
 
 
 class ChoiceAccuracy(evaluate.Metric):
-    """evalkit's own average, for other programs."""
+    """See ``formula.py`` beside this file, which needs nothing but Python."""
 
     def _info(self) -> evaluate.MetricInfo:
         text = datasets.Value("string")
         return evaluate.MetricInfo(
-            description=_DESCRIPTION,
+            description=__doc__ or "",
             citation="",
             inputs_description=_INPUTS,
             features=datasets.Features({"predictions": text, "references": text, "subjects": text}),
