@@ -65,6 +65,7 @@ def run(settings: Settings) -> None:
     finally:
         trainer.stop()
         page.close(verbose=False)
+        models.close(wait_seconds=5.0)
 
 
 def rankings(models: Models, language: Language) -> pd.DataFrame:

@@ -1,23 +1,30 @@
-"""The checkpoints that can be talked to: what the opened runs hold, loaded when asked for, within a memory budget."""
+"""The checkpoints that can be talked to: what the opened runs hold, loaded when asked for, within a memory budget.
+
+Each loaded model has a worker thread, the only one that touches it; a model nobody has used for a while is put away.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelkit.errors import UserError
+from modelkit.errors import ModelError, UserError
 from modelkit.run import Run, StageKind, find_runs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from modelkit.generation.engine import Engine
+    from modelkit.generation.worker import Worker
     from modelkit.reward import RewardModel, RewardReference
 
 _RESCAN_SECONDS = 1.0
+IDLE_SECONDS = 900.0
+"""A model unused for so long is put away."""
 DEFAULT_KINDS: tuple[StageKind, ...] = ("base", "sft", "reward", "rl")
 """What the columns show first, from left to right."""
 
@@ -46,32 +53,33 @@ class Entry:
 
 @dataclass
 class Loaded:
-    """A language model in memory. ``decoding`` is held while it writes: one request at a time."""
+    """A language model in memory, with the engine that writes and the thread that turns it."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    decoding: threading.Lock = field(default_factory=threading.Lock)
+    engine: Engine
+    worker: Worker
 
 
 @dataclass
 class LoadedReward:
-    """A reward model in memory, with the rewards of SFT replies that give its own a meaning."""
+    """A reward model in memory, with the rewards of SFT replies that give its own a meaning. It is asked on its worker's thread."""
 
     model: RewardModel
     reference: RewardReference | None
-    scoring: threading.Lock = field(default_factory=threading.Lock)
+    worker: Worker
 
 
 class Models:
     """The registry of one server: catalogue and cache. Safe to use from many threads."""
 
-    def __init__(self, roots: list[Path], memory_bytes: int) -> None:
-        self._roots, self._budget = roots, memory_bytes
+    def __init__(self, roots: list[Path], memory_bytes: int, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._roots, self._budget, self._idle_seconds = roots, memory_bytes, idle_seconds
         self._lock = threading.Lock()
         self._loading = threading.Lock()
         self._entries: dict[str, Entry] = {}
         self._scanned = float("-inf")
-        self._cache: OrderedDict[tuple[Path, int], tuple[Loaded | LoadedReward, int]] = OrderedDict()
+        self._cache: OrderedDict[_Key, tuple[Loaded | LoadedReward, int]] = OrderedDict()
 
     def runs(self) -> list[Run]:
         """The runs at or below the roots."""
@@ -125,24 +133,81 @@ class Models:
         loaded = self._load(judge) if judge else None
         return loaded if isinstance(loaded, LoadedReward) else None
 
+    def loaded(self) -> list[str]:
+        """The names of the checkpoints in memory, the one used longest ago first."""
+        with self._loading:
+            return [path.name for path, _ in self._cache]
+
+    def close(self, wait_seconds: float = 0.0) -> None:
+        """Put every model away. What is being written is finished first, if that takes at most *wait_seconds*."""
+        deadline = time.monotonic() + wait_seconds
+        with self._loading:
+            workers = [loaded.worker for loaded, _ in self._cache.values()]
+            self._cache.clear()
+        for worker in workers:
+            worker.close(max(0.0, deadline - time.monotonic()))
+        for worker in workers:
+            if worker.busy:
+                worker.abort()
+
     def _load(self, entry: Entry) -> Loaded | LoadedReward:
         key = (entry.path, _written(entry.path))
         with self._loading:
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key][0]
-            needed = sum(file.stat().st_size for file in entry.path.glob("*.safetensors"))
+            needed = sum(_size(file) for file in entry.path.glob("*.safetensors"))
             if needed > self._budget:
-                raise UserError(
+                raise ModelError(
                     f"{entry.id} needs {needed >> 20:,} MiB, more than the {self._budget >> 20:,} MiB this page may use for weights."
                 )
             for stale in [old for old in self._cache if old[0] == entry.path]:
-                del self._cache[stale]
-            loaded = _read(entry)
+                self._put_away(stale)
+            self._make_room(needed)
+            loaded = self._read(entry, key)
             self._cache[key] = (loaded, _bytes(loaded))
-            while len(self._cache) > 1 and sum(size for _, size in self._cache.values()) > self._budget:
-                self._cache.popitem(last=False)
+            self._make_room(0, spare=key)
             return loaded
+
+    def _make_room(self, needed: int, spare: _Key | None = None) -> None:
+        """Put away what was used longest ago, those at work last, until *needed* more bytes fit."""
+        while sum(size for _, size in self._cache.values()) + needed > self._budget:
+            others = [key for key in self._cache if key != spare]
+            if not others:
+                return
+            self._put_away(next((key for key in others if not self._cache[key][0].worker.busy), others[0]))
+
+    def _put_away(self, key: _Key) -> None:
+        """Forget a model; what it is writing is finished, and with that its memory is free."""
+        loaded, _ = self._cache.pop(key)
+        loaded.worker.close()
+
+    def _rest(self, key: _Key) -> None:
+        """Nobody has used a model for a while."""
+        with self._loading:
+            if key in self._cache and not self._cache[key][0].worker.busy:
+                self._put_away(key)
+
+    def _read(self, entry: Entry, key: _Key) -> Loaded | LoadedReward:
+        from modelkit import checkpoint
+        from modelkit.device import choose_device
+        from modelkit.generation.engine import Engine
+        from modelkit.generation.worker import Worker
+        from modelkit.reward import RewardModel, RewardReference
+
+        def worker(engine: Engine | None) -> Worker:
+            return Worker(engine, entry.id, self._idle_seconds, lambda: self._rest(key))
+
+        device = choose_device()
+        if entry.kind == "reward":
+            return LoadedReward(RewardModel.load(entry.path, device), RewardReference.read(entry.path), worker(None))
+        model, tokenizer = checkpoint.load_model(entry.path, device=device), checkpoint.load_tokenizer(entry.path)
+        engine = Engine(model, tokenizer, inline=False)
+        return Loaded(model, tokenizer, engine, worker(engine))
+
+
+_Key = tuple[Path, int]
+"""A checkpoint's directory and when it was written."""
 
 
 def _written(checkpoint: Path) -> int:
@@ -153,15 +218,12 @@ def _written(checkpoint: Path) -> int:
         raise UserError(f"{checkpoint.name} is gone from its run: choose another checkpoint.") from None
 
 
-def _read(entry: Entry) -> Loaded | LoadedReward:
-    from modelkit import checkpoint
-    from modelkit.device import choose_device
-    from modelkit.reward import RewardModel, RewardReference
-
-    device = choose_device()
-    if entry.kind == "reward":
-        return LoadedReward(RewardModel.load(entry.path, device), RewardReference.read(entry.path))
-    return Loaded(checkpoint.load_model(entry.path, device=device), checkpoint.load_tokenizer(entry.path))
+def _size(file: Path) -> int:
+    """A file's size; 0 once it is gone, which loading then says better."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _bytes(loaded: Loaded | LoadedReward) -> int:

@@ -15,8 +15,7 @@ from playground.settings import MAX_CANDIDATES, MAX_TOKENS
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from modelkit.generation.loop import Finish
-    from modelkit.generation.stream import TextStream
+    from modelkit.generation.batch import Finish
 
 FRAME_SECONDS = 1 / 15
 """No more than 15 snapshots a second: a browser shows no more."""
@@ -106,18 +105,12 @@ def _stream(
     entry = models.entry(checkpoint)
     judging = entry.kind == "reward"
     loaded = models.language(_writer(models, entry) if judging else entry)
-    context = getattr(loaded.model.config, "max_position_embeddings", None)
-    ids, kept, dropped = fit(loaded.tokenizer, messages, context, settings.max_tokens)
+    ids, kept, dropped = fit(loaded.tokenizer, messages, loaded.engine.context, settings.max_tokens)
     reply = replace(reply, phase="waiting", dropped=dropped, wanted=settings.candidates if judging else 1)
-    while not loaded.decoding.acquire(timeout=3 * FRAME_SECONDS):
-        yield reply
-        if cancelled():
-            yield replace(reply, phase="done", finish="cancelled")
-            return
-    try:
-        drafts, reply = yield from _write(loaded, ids, settings, replace(reply, phase="writing"), cancelled)
-    finally:
-        loaded.decoding.release()
+    drafts, reply = yield from _write(loaded, ids, settings, reply, cancelled)
+    if reply.error:
+        yield replace(reply, phase="done", finish="error")
+        return
     if not judging:
         reply = replace(reply, text=drafts[0].text, finish=drafts[0].finish)
     if cancelled():
@@ -136,36 +129,46 @@ def _stream(
 class _Draft:
     """A reply being written."""
 
-    stream: TextStream
+    written: str = ""
     finish: Finish | None = None
 
     @property
     def text(self) -> str:
-        return self.stream.text.strip()
+        return self.written.strip()
 
 
 def _write(
     loaded: Loaded, ids: list[int], settings: ChatSettings, reply: Reply, cancelled: Callable[[], bool]
 ) -> Generator[Reply, None, tuple[list[_Draft], Reply]]:
     """Write ``reply.wanted`` replies to one prompt, whose prefill they share. A single one is shown while it grows."""
-    from modelkit.generation.loop import stream
+    from modelkit.generation.requests import Request
     from modelkit.generation.sampling import Sampling
-    from modelkit.generation.stream import TextStream
 
     n = reply.wanted
-    drafts = [_Draft(TextStream(loaded.tokenizer)) for _ in range(n)]
+    drafts = [_Draft() for _ in range(n)]
     sampling = Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature, top_p=settings.top_p, seed=settings.seed)
+    asked = loaded.engine.submit(Request(ids, sampling, stop_ids(loaded.tokenizer, loaded.model), n=n), cancelled)
     yield reply
     started = shown = time.perf_counter()
-    for token in stream(loaded.model, [ids], [sampling], stop_ids(loaded.tokenizer, loaded.model), n, cancelled):
-        drafts[token.sample].stream.put(token.id)
-        drafts[token.sample].finish = token.finish
-        now = time.perf_counter()
-        drawn = reply.drawn + (n > 1 and token.finish is not None)
-        reply = replace(reply, tokens=reply.tokens + 1, seconds=now - started, drawn=drawn)
-        if now - shown >= FRAME_SECONDS:
-            shown = now
-            yield reply if n > 1 else replace(reply, text=drafts[0].text)
+    try:
+        while not asked.done:
+            piece, now = asked.next(timeout=3 * FRAME_SECONDS), time.perf_counter()
+            if piece is not None:
+                drafts[piece.sample].written += piece.text
+                drafts[piece.sample].finish = piece.finish
+                reply = replace(
+                    reply,
+                    phase="writing",
+                    tokens=reply.tokens + (piece.token is not None),
+                    seconds=now - started,
+                    drawn=reply.drawn + (n > 1 and piece.finish is not None),
+                    error=piece.error or reply.error,
+                )
+            if now - shown >= FRAME_SECONDS:
+                shown = now
+                yield reply if n > 1 else replace(reply, text=drafts[0].text)
+    finally:
+        asked.cancel()
     return drafts, reply
 
 
@@ -175,8 +178,7 @@ def _score(models: Models, entry: Entry, prompt: list[Message], drafts: list[_Dr
     if judge is None:
         return []
     conversations = [[*prompt, Message(role="assistant", content=draft.text)] for draft in drafts]
-    with judge.scoring:
-        rewards = judge.model.score(conversations)
+    rewards = judge.worker.run(lambda: judge.model.score(conversations)).result()
     found = [
         Candidate(draft.text, draft.finish, reward, judge.reference.percentile(reward) if judge.reference else None)
         for draft, reward in zip(drafts, rewards, strict=True)

@@ -1,20 +1,28 @@
-"""How the next token is chosen: one row of settings, applied to logits of shape [rows, vocabulary]."""
+"""How the next token is chosen: settings of each row, applied to logits of shape [rows, vocabulary]."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from modelkit.errors import UserError
+
+_RANKED = 512
+"""How many of the likeliest tokens are sorted at first; a nucleus rarely holds more, and sorting a vocabulary is dear."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Settings of one request. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 switch those filters off.
+    """Settings of one request. ``temperature`` 0 is greedy; ``top_k`` 0, ``top_p`` 1, ``min_p`` 0 and ``repetition_penalty`` 1
+    switch those off.
 
     ``seed`` decides the random numbers of each sample: sample *i* of a request draws from ``seed + i``, so a text does not
-    depend on what else is in the batch.
+    depend on what else is in the batch. ``min_p`` cuts tokens less likely than that share of the likeliest one's probability
+    (Nguyen et al., arXiv:2407.01082); ``repetition_penalty`` is that of CTRL (Keskar et al., arXiv:1909.05858, section 4.1), over
+    prompt and reply.
     """
 
     max_tokens: int = 128
@@ -22,45 +30,121 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
             raise UserError(f"max_tokens is {self.max_tokens}: at least 1 is needed.")
-        if not self.temperature >= 0:
+        if not 0 <= self.temperature < float("inf"):
             raise UserError(f"temperature is {self.temperature}: 0 (greedy) or above is needed.")
         if self.top_k < 0 or not 0 < self.top_p <= 1:
             raise UserError("top_k must be 0 or above, and top_p above 0 and at most 1.")
+        if not 0 <= self.min_p < 1:
+            raise UserError(f"min_p is {self.min_p}: a share of at least 0 and below 1 is needed.")
+        if not 0 < self.repetition_penalty < float("inf"):
+            raise UserError(f"repetition_penalty is {self.repetition_penalty}: a number above 0 is needed, 1 for none.")
 
 
-def uniforms(seed: int, count: int) -> torch.Tensor:
-    """*count* uniform numbers in [0, 1) for one sample, shape [count]."""
-    return torch.rand(count, generator=torch.Generator().manual_seed(seed % (1 << 63)))
+def uniform(seed: int, counter: int) -> float:
+    """The *counter*-th uniform number in [0, 1) of *seed*: a function of the two, with no generator to carry along.
 
-
-def choose(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose one token per row by inverting the cumulative distribution at *uniform*.
-
-    :param logits: [rows, vocabulary], any dtype.
-    :param uniform: [rows], in [0, 1); unused when greedy.
-    :returns: tokens [rows] and their natural-log probabilities [rows] under the temperature-scaled distribution, before
-        top-k and top-p (which only restrict what may be chosen).
+    The finaliser of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), applied to the seed and then to seed and counter.
     """
-    logits = logits.float()
-    if sampling.temperature == 0:
-        logprobs = logits.log_softmax(-1)
-        tokens = logits.argmax(-1)
-        return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
-    logprobs = (logits / sampling.temperature).log_softmax(-1)
-    probabilities = logprobs.exp()
-    if sampling.top_k and sampling.top_k < logits.shape[-1]:
-        kth = probabilities.topk(sampling.top_k, dim=-1).values[:, -1:]
-        probabilities = probabilities.masked_fill(probabilities < kth, 0.0)
-    if sampling.top_p < 1:
-        ranked, order = probabilities.sort(dim=-1, descending=True)
-        before = ranked.cumsum(-1) - ranked
-        ranked = ranked.masked_fill(before >= sampling.top_p * ranked.sum(-1, keepdim=True), 0.0)
-        probabilities = torch.zeros_like(probabilities).scatter(-1, order, ranked)
-    cumulative = probabilities.double().cumsum(-1)
-    target = uniform.to(cumulative)[:, None] * cumulative[:, -1:]
-    tokens = (cumulative <= target).sum(-1).clamp_(max=logits.shape[-1] - 1)
-    return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
+    return (_mix(_mix(seed + _GAMMA) + (counter + 1) * _GAMMA) >> 11) * 2.0**-53
+
+
+_GAMMA, _WORD = 0x9E3779B97F4A7C15, (1 << 64) - 1
+
+
+def _mix(word: int) -> int:
+    word &= _WORD
+    word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 & _WORD
+    word = (word ^ (word >> 27)) * 0x94D049BB133111EB & _WORD
+    return word ^ (word >> 31)
+
+
+class Chooser:
+    """The settings of all rows of a batch as tensors. It is made anew only when the rows change."""
+
+    def __init__(self, rows: Sequence[Sampling], device: torch.device | str = "cpu") -> None:
+        self.random = any(row.temperature > 0 for row in rows)
+        self._mixed = self.random and not all(row.temperature > 0 for row in rows)
+        self._plain = all(row.temperature in (0, 1) and row.repetition_penalty == 1 for row in rows)
+        self._temperature = torch.tensor([row.temperature or 1.0 for row in rows], device=device)[:, None]
+        self._greedy = torch.tensor([row.temperature == 0 for row in rows], device=device)
+        self._penalised = [i for i, row in enumerate(rows) if row.repetition_penalty != 1]
+        self._penalty = torch.tensor([rows[i].repetition_penalty for i in self._penalised], device=device)[:, None]
+        cut = [i for i, row in enumerate(rows) if row.temperature > 0 and (row.top_k or row.top_p < 1 or row.min_p)]
+        self._cut = torch.tensor(cut, dtype=torch.long, device=device)
+        self._filters = _Filters([rows[i] for i in cut], device) if cut else None
+
+    def choose(self, logits: Tensor, uniforms: Sequence[float], seen: Sequence[Tensor | None] = ()) -> tuple[Tensor, Tensor]:
+        """Choose one token per row by inverting the cumulative distribution at its uniform number.
+
+        :param logits: [rows, vocabulary], any dtype.
+        :param uniforms: one number in [0, 1) per row; unused in greedy rows.
+        :param seen: for rows with a repetition penalty, a bool tensor [vocabulary]: which tokens have occurred.
+        :returns: tokens [rows] and their natural-log probabilities [rows] under the model's own distribution: at temperature 1,
+            before penalties and filters.
+        """
+        logits = logits.float()
+        adjusted = self._penalise(logits, seen) if self._penalised else logits
+        norm = logits.logsumexp(-1, keepdim=True)
+        if not self.random:
+            tokens = adjusted.argmax(-1)
+        elif self._plain:
+            tokens = self._sample(logits, (logits - norm).exp_(), uniforms)
+        else:
+            tokens = self._sample(adjusted, (adjusted / self._temperature).softmax(-1), uniforms)
+        return tokens, (logits.gather(-1, tokens[:, None]) - norm)[:, 0]
+
+    def _penalise(self, logits: Tensor, seen: Sequence[Tensor | None]) -> Tensor:
+        rows = logits[self._penalised]
+        occurred = torch.stack([mask for i in self._penalised if (mask := seen[i]) is not None])
+        adjusted = logits.clone()
+        adjusted[self._penalised] = torch.where(occurred, torch.where(rows < 0, rows * self._penalty, rows / self._penalty), rows)
+        return adjusted
+
+    def _sample(self, logits: Tensor, probabilities: Tensor, uniforms: Sequence[float]) -> Tensor:
+        if self._filters is not None:
+            rows = probabilities if len(self._cut) == len(probabilities) else probabilities[self._cut]
+            kept = rows.masked_fill(rows < self._filters.cutoff(rows), 0.0)
+            probabilities = kept if rows is probabilities else probabilities.index_copy(0, self._cut, kept)
+        cumulative = probabilities.cumsum(-1, dtype=torch.float64)
+        target = torch.tensor(uniforms, dtype=torch.float64, device=logits.device)[:, None] * cumulative[:, -1:]
+        # the first token at which the cumulative probability exceeds the target has a probability above zero
+        tokens = torch.searchsorted(cumulative, target, right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
+        return torch.where(self._greedy, logits.argmax(-1), tokens) if self._mixed else tokens
+
+
+class _Filters:
+    """top-k, then top-p among what it left, and min-p: for each row the least probability that may be chosen."""
+
+    def __init__(self, rows: Sequence[Sampling], device: torch.device | str) -> None:
+        self._most = max(row.top_k for row in rows)
+        self._k = torch.tensor([row.top_k for row in rows], device=device)[:, None]
+        self._p = torch.tensor([row.top_p for row in rows], device=device)[:, None]
+        self._min = torch.tensor([row.min_p for row in rows], device=device)[:, None]
+
+    def cutoff(self, probabilities: Tensor) -> Tensor:
+        """[rows, 1]. Tokens as likely as the last one let in are let in too, so that no order among equals matters."""
+        size = min(probabilities.shape[-1], max(_RANKED, self._most))
+        ranked = probabilities.topk(size, dim=-1).values
+        nucleus = self._nucleus(probabilities, ranked)
+        if size < probabilities.shape[-1] and bool((nucleus[:, -1:] & (self._k == 0) & (self._p < 1)).any()):
+            ranked = probabilities.sort(dim=-1, descending=True).values
+            nucleus = self._nucleus(probabilities, ranked)
+        least = ranked.masked_fill(~nucleus, float("inf")).amin(-1, keepdim=True)
+        return torch.maximum(least.masked_fill((self._p >= 1) & (self._k == 0), 0.0), self._min * ranked[:, :1])
+
+    def _nucleus(self, probabilities: Tensor, ranked: Tensor) -> Tensor:
+        """Which of the *ranked* probabilities top-k and top-p let in, as far as those reach."""
+        among = (torch.arange(ranked.shape[-1], device=ranked.device) < self._k) | (self._k == 0)
+        total = torch.where(self._k > 0, (ranked * among).sum(-1, keepdim=True), probabilities.sum(-1, keepdim=True))
+        return among & ((self._p >= 1) | (ranked.cumsum(-1) - ranked < self._p * total))
+
+
+def choose(logits: Tensor, uniforms: Sequence[float], sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """:meth:`Chooser.choose` with the same settings for every row."""
+    return Chooser([sampling] * len(logits), logits.device).choose(logits, uniforms)

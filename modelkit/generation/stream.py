@@ -1,7 +1,9 @@
-"""Token ids → text, piece by piece, without ever breaking a character."""
+"""Token ids → text, piece by piece: whole characters and emoji only, and nothing of a stop string."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tokenizers.decoders import DecodeStream
@@ -9,22 +11,75 @@ from tokenizers.decoders import DecodeStream
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_PICTURE = (
+    "[\u00a9\u00ae\u203c\u2049\u2100-\u214f\u2190-\u21ff\u2300-\u23ff\u24c2\u25a0-\u27bf\u2900-\u297f\u2b00-\u2bff\u3030\u303d\u3297\u3299"
+)
+_PICTURE += "\U0001f000-\U0001f1e5\U0001f200-\U0001f3fa\U0001f400-\U0001faff]"
+_DRESSED = _PICTURE + "[\ufe0e\ufe0f\u20e3\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]{0,16}"
+_OPEN_EMOJI = re.compile(
+    f"(?:{_DRESSED}(?:\u200d{_DRESSED}){{0,8}}\u200d?"  # a picture with variation, skin tone, tags; several joined to one
+    "|(?<![\U0001f1e6-\U0001f1ff])(?:[\U0001f1e6-\U0001f1ff]{2}){0,8}(?P<half>[\U0001f1e6-\U0001f1ff])"  # half a flag
+    r"|[0-9#*]\ufe0f?)\Z"  # a keycap's digit
+)
+"""An emoji at the end of a text that a further character might continue (Unicode Technical Standard 51, section 1.4)."""
+
 
 class TextStream:
-    """Decodes one reply incrementally: constant work per token, and only whole UTF-8 characters come out."""
+    """Decodes one reply incrementally, with constant work per token.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    What comes out is certain: whole UTF-8 characters, whole emoji (which may consist of several characters, as families, flags and
+    skin tones do), and no beginning of a stop string. ``finished`` turns true when a stop string has been completed; the text
+    ends before it.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str] = ()) -> None:
         self._tokenizer = tokenizer
         self._stream = DecodeStream(skip_special_tokens=True)
-        self.text = ""
+        self._stops = [stop for stop in stops if stop]
+        self._pieces: list[str] = []
+        self._held = ""
+        self.finished = False
+
+    @property
+    def text(self) -> str:
+        """Everything that has come out so far."""
+        return "".join(self._pieces)
 
     def put(self, token: int) -> str:
-        """Add a token; return the text that became certain with it (often empty inside a multi-byte character)."""
-        piece = self._stream.step(self._tokenizer.backend_tokenizer, token) or ""
-        self.text += piece
+        """Add a token; return the text that became certain with it (often empty)."""
+        if self.finished:
+            return ""
+        self._held += self._stream.step(self._tokenizer.backend_tokenizer, token) or ""
+        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if found:
+            self.finished = True
+            self._held = self._held[: min(found)]
+            return self._release(len(self._held))
+        return self._release(min(_open_stop(self._held, self._stops), _open_emoji(self._held)))
+
+    def flush(self) -> str:
+        """The reply has ended: return what was held back. Bytes that never became a character are left out."""
+        return self._release(len(self._held))
+
+    def _release(self, length: int) -> str:
+        piece, self._held = self._held[:length], self._held[length:]
+        if piece:
+            self._pieces.append(piece)
         return piece
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     """The text of a finished reply, without special tokens and surrounding blanks."""
     return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+
+def _open_stop(text: str, stops: Sequence[str]) -> int:
+    """Where the longest end of *text* begins that may yet become a stop string; its length where there is none."""
+    ends = (len(text) - size for stop in stops for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size]))
+    return min(ends, default=len(text))
+
+
+def _open_emoji(text: str) -> int:
+    """Where the emoji begins that ends *text* and may not be whole; its length where there is none."""
+    found = _OPEN_EMOJI.search(text)
+    return len(text) if found is None else found.start("half") if found["half"] else found.start()

@@ -27,9 +27,11 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def models(finished_run: Path) -> Models:
+def models(finished_run: Path) -> Iterator[Models]:
     """The registry of the finished run."""
-    return Models([finished_run.parent], 1 << 30)
+    models = Models([finished_run.parent], 1 << 30)
+    yield models
+    models.close()
 
 
 @pytest.fixture

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from modelkit.errors import UserError
+from modelkit.generation.requests import Request
+from modelkit.generation.sampling import Sampling
 from playground.models import Loaded, LoadedReward, Models
 from tests.playground import fake_run
+from tests.playground.conftest import wait_until
 
 
 def rescanned(models: Models) -> list[str]:
@@ -72,6 +75,40 @@ def test_a_model_larger_than_the_budget_is_refused_in_a_sentence(finished_run: P
     models = Models([finished_run.parent], 1000)
     with pytest.raises(UserError, match="more than the 0 MiB"):
         models.language(models.entry("pocket/base"))
+
+
+def test_a_model_nobody_uses_is_put_away_and_comes_back_when_asked_for(finished_run: Path) -> None:
+    models = Models([finished_run.parent], 1 << 30, idle_seconds=0.2)
+    entry = models.entry("pocket/sft")
+    first = models.language(entry)
+    assert first.engine.submit(Request([5, 6], Sampling(max_tokens=3))).samples()[0].finish
+    wait_until(lambda: not models.loaded())
+    again = models.language(entry)
+    assert again is not first
+    assert again.engine.submit(Request([5, 6], Sampling(max_tokens=3))).samples()[0].finish
+    models.close()
+
+
+def test_a_model_put_away_at_work_finishes_what_it_writes(finished_run: Path) -> None:
+    size = (finished_run / "sft" / "model.safetensors").stat().st_size
+    models = Models([finished_run.parent], int(size * 1.5))
+    reply = models.language(models.entry("pocket/sft")).engine.submit(Request([5, 6], Sampling(max_tokens=100)))
+    models.language(models.entry("pocket/base"))
+    assert models.loaded() == ["base"]
+    [sample] = reply.samples()
+    assert sample.finish in ("stop", "length")
+    models.close()
+
+
+def test_a_checkpoint_that_vanishes_is_a_sentence(finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run, tmp_path / "pocket")
+    models = Models([tmp_path], 1 << 30)
+    entry = models.entry("pocket/sft")
+    models.language(entry)
+    shutil.rmtree(tmp_path / "pocket" / "sft")
+    with pytest.raises(UserError, match="gone from its run"):
+        models.language(entry)
+    models.close()
 
 
 def test_a_reward_model_comes_with_its_reference_and_cannot_talk(models: Models) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from modelkit.errors import UserError
 from playground.models import Models
 from playground.replies import ChatSettings, Reply, fit, stream_reply
 from tests.playground import fake_run
+from tests.playground.conftest import wait_until
 
 SHORT = ChatSettings(max_tokens=12, candidates=4)
 ASK = [Message(role="user", content="What is 1 plus 2?")]
@@ -62,29 +64,56 @@ def test_cancelling_ends_the_reply_within_one_step(models: Models) -> None:
     assert (replies[-1].phase, replies[-1].finish, replies[-1].reward) == ("done", "cancelled", None)
 
 
-def test_closing_the_stream_frees_the_model(models: Models) -> None:
-    loaded = models.language(models.entry("pocket/sft"))
+def test_closing_the_stream_frees_the_row(models: Models) -> None:
+    engine = models.language(models.entry("pocket/sft")).engine
     stream = stream_reply(models, "pocket/sft", ASK, ChatSettings(max_tokens=200), lambda: False)
     for reply in stream:
         if reply.phase == "writing":
             break
-    assert loaded.decoding.locked()
     stream.close()  # type: ignore[attr-defined]
-    assert not loaded.decoding.locked()
+    wait_until(lambda: not engine.busy)
+    assert engine.tally.drawn < 200
 
 
-def test_a_reply_waits_for_the_model_and_can_be_cancelled_meanwhile(models: Models) -> None:
+def test_visitors_are_answered_side_by_side_and_each_as_if_alone(models: Models) -> None:
+    alone = [final(models, "pocket/sft", settings=dataclasses.replace(SHORT, seed=seed)).text for seed in range(6)]
+    streams = [stream_reply(models, "pocket/sft", ASK, dataclasses.replace(SHORT, seed=seed), lambda: False) for seed in range(6)]
+    for stream in streams:
+        assert [next(stream).phase for _ in range(2)] == ["loading", "waiting"]
+    assert [list(stream)[-1].text for stream in streams] == alone
+
+
+def test_a_reply_that_waits_can_be_cancelled(models: Models) -> None:
     loaded = models.language(models.entry("pocket/sft"))
+    held = threading.Event()
+    loaded.worker.run(held.wait)
     asked = 0
 
     def cancelled() -> bool:
         nonlocal asked
         asked += 1
-        return asked > 1
+        return True
 
-    with loaded.decoding:
-        replies = list(stream_reply(models, "pocket/sft", ASK, SHORT, cancelled))
-    assert [reply.phase for reply in replies[1:]] == ["waiting", "waiting", "done"]
+    stream = stream_reply(models, "pocket/sft", ASK, SHORT, cancelled)
+    phases = [next(stream).phase for _ in range(3)]
+    held.set()
+    last = list(stream)[-1]
+    assert phases == ["loading", "waiting", "waiting"]
+    assert (last.phase, last.finish, last.tokens) == ("done", "cancelled", 0)
+
+
+def test_a_failing_model_is_a_sentence_with_an_id_and_the_next_reply_works(models: Models) -> None:
+    model = models.language(models.entry("pocket/sft")).model
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("cosmic ray")
+
+    hook = model.register_forward_pre_hook(fail)
+    reply = final(models, "pocket/sft")
+    hook.remove()
+    assert (reply.phase, reply.finish) == ("done", "error")
+    assert "the model failed while writing (request " in (reply.error or "")
+    assert final(models, "pocket/sft").error is None
 
 
 def test_an_unknown_checkpoint_is_a_sentence_in_the_reply(models: Models) -> None:
