@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,8 +14,10 @@ from modelkit.chat import stop_ids
 from modelkit.generation import loop
 from modelkit.generation.loop import Completion
 from modelkit.generation.sampling import Sampling
-from modelkit.scoring import logprobs, strings
 from modelkit.scoring.batches import by_length
+from modelkit.scoring.logprobs import score_continuations
+from modelkit.scoring.scorer import Scorer
+from modelkit.scoring.strings import score_strings
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +33,13 @@ class LocalModel:
 
     Batches are planned over everything that is passed, and those without any index in ``wanted`` (``None``: all) are skipped: so
     an evaluation that goes on after a kill meets the very batches, and the very last digits, of one that never stopped.
-    With *exact*, every sequence is computed alone.
+
+    :param exact: every sequence is computed alone and from its first token on.
+    :param batch_tokens: tokens in a batch; by default what suits the device.
+    :param tokens_computed: tokens that went through the model, padding not counted.
+    :param tokens_reused: tokens that had already been computed for another sequence.
+    :param flops: floating-point operations that scoring needed (:meth:`modelkit.scoring.costs.Costs.flops`).
+    :param sharing: what was done about shared beginnings: ``shared prefixes``, or ``no sharing:`` and the reason.
     """
 
     model: PreTrainedModel
@@ -37,11 +47,11 @@ class LocalModel:
     device: torch.device
     dtype: torch.dtype
     exact: bool = False
-    batch_tokens: int = 8192
+    batch_tokens: int | None = None
     tokens_computed: int = 0
     tokens_reused: int = 0
     flops: float = 0.0
-    sharing: str = "none"
+    sharing: str = "nothing to share so far"
 
     @property
     def context(self) -> int | None:
@@ -50,7 +60,7 @@ class LocalModel:
 
     def alone(self) -> LocalModel:
         """The same weights with *exact*, to check results against."""
-        return replace(self, exact=True)
+        return LocalModel(self.model, self.tokenizer, self.device, self.dtype, exact=True)
 
     def string_logprobs(
         self,
@@ -60,10 +70,8 @@ class LocalModel:
         wanted: Wanted = None,
     ) -> None:
         """Natural-log probability of each of *answers* after each prompt, fp32 [batch, answers]."""
-        for batch in self._batches([len(prompt) for prompt in prompts], wanted):
-            found = strings.string_logprobs(self.model, [prompts[i] for i in batch], answers, self.batch_tokens)
-            self.tokens_computed += sum(len(prompts[i]) + len(group[-1]) for i in batch for group in strings.passes(answers))
-            on_batch(batch, found)
+        with self._counted() as scorer:
+            score_strings(scorer, prompts, answers, on_batch, wanted)
 
     def continuation_logprobs(
         self,
@@ -73,11 +81,8 @@ class LocalModel:
         wanted: Wanted = None,
     ) -> None:
         """Natural-log probability of every token of each continuation after its context, one fp32 tensor per pair."""
-        lengths = [len(context) + len(continuation) for context, continuation in zip(contexts, continuations, strict=True)]
-        for batch in self._batches(lengths, wanted):
-            pairs = [contexts[i] for i in batch], [continuations[i] for i in batch]
-            self.tokens_computed += sum(lengths[i] for i in batch)
-            on_batch(batch, logprobs.continuation_logprobs(self.model, *pairs, self.batch_tokens))
+        with self._counted() as scorer:
+            score_continuations(scorer, contexts, continuations, on_batch, wanted)
 
     def generate(
         self,
@@ -89,14 +94,29 @@ class LocalModel:
         """One completion of each prompt."""
         settings = [sampling] * len(prompts) if isinstance(sampling, Sampling) else sampling
         stop = stop_ids(self.tokenizer, self.model)
-        for batch in self._batches([len(prompts[i]) + settings[i].max_tokens for i in range(len(prompts))], wanted):
-            rows = loop.generate(self.model, [prompts[i] for i in batch], [settings[i] for i in batch], stop)
-            self.tokens_computed += sum(len(prompts[i]) + len(row[0].ids) for i, row in zip(batch, rows, strict=True))
-            on_batch(batch, [row[0] for row in rows])
+        lengths = [len(prompt) + one.max_tokens for prompt, one in zip(prompts, settings, strict=True)]
+        for batch in by_length(lengths, 1 if self.exact else self.batch_tokens or 8192):
+            if wanted is None or not wanted.isdisjoint(batch):
+                rows = loop.generate(self.model, [prompts[i] for i in batch], [settings[i] for i in batch], stop)
+                self.tokens_computed += sum(len(prompts[i]) + len(row[0].ids) for i, row in zip(batch, rows, strict=True))
+                on_batch(batch, [row[0] for row in rows])
 
-    def _batches(self, lengths: Sequence[int], wanted: Wanted) -> list[list[int]]:
-        planned = by_length(lengths, 1 if self.exact else self.batch_tokens)
-        return [batch for batch in planned if wanted is None or not wanted.isdisjoint(batch)]
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return Scorer(self.model, self.batch_tokens, self.exact)
+
+    @contextmanager
+    def _counted(self) -> Iterator[Scorer]:
+        """The scorer; what it computes is counted here, too, even when it is stopped."""
+        scorer = self._scorer
+        before = scorer.tokens_computed, scorer.tokens_reused, scorer.flops
+        try:
+            yield scorer
+        finally:
+            self.tokens_computed += scorer.tokens_computed - before[0]
+            self.tokens_reused += scorer.tokens_reused - before[1]
+            self.flops += scorer.flops - before[2]
+            self.sharing = scorer.sharing
 
 
 def load(path: Path, kind: Literal["language", "reward"], dtype: torch.dtype, device: torch.device, exact: bool = False) -> LocalModel:

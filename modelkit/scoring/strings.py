@@ -1,43 +1,64 @@
-"""The probability of a few short token strings after each of many prompts, in one pass where that is possible."""
+"""The probability of a few short token strings after each of many prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import TYPE_CHECKING
 
 import torch
 
-from modelkit.scoring.batches import by_length, right_pad
-from modelkit.scoring.logprobs import logits_at
+from modelkit.scoring.prefix_tree import Ids
+from modelkit.scoring.scorer import Scorer, Want
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Prefix = tuple[int, ...]
+OnStrings = Callable[[list[int], torch.Tensor], None]
+"""Told the indices of finished prompts, and [prompts, strings] log-probabilities. Batches come in any order."""
 
 
-def passes(strings: Sequence[Sequence[int]]) -> list[list[Prefix]]:
-    """The beginnings after which some string goes on, grouped so that each group is read off one sequence.
+def score_strings(
+    scorer: Scorer, prompts: Sequence[Ids], strings: Sequence[Ids], on_batch: OnStrings, todo: Set[int] | None = None
+) -> None:
+    """Natural-log probability, over the full vocabulary, that each of *strings* (none empty) follows each prompt, batch by batch.
 
-    When every string is a single token there is one group, ``[()]``. Strings such as ``[7, 1]``, ``[7, 2]`` and ``[3]`` need
-    the model's opinion after ``()`` and after ``(7,)``; one pass over prompt + ``(7,)`` gives both.
+    Strings that differ in their last token only – all letters of one token, say – are read off one sequence. What the others
+    share, with one another or with the prompt alone, is computed once, since they have it in common from the beginning.
+
+    :param todo: places of the prompts with something left to do; see :meth:`.Scorer.score`.
     """
-    prefixes = sorted({tuple(string[:end]) for string in strings for end in range(len(string))})
-    groups: list[list[Prefix]] = []
-    seen: set[Prefix] = set()
-    for leaf in prefixes:
-        if not any(len(other) > len(leaf) and other[: len(leaf)] == leaf for other in prefixes):
-            groups.append([prefix for prefix in prefixes if leaf[: len(prefix)] == prefix and prefix not in seen])
-            seen.update(groups[-1])
-    return groups
+    tails: dict[tuple[int, ...], list[int]] = {}
+    for number, string in enumerate(strings):
+        tails.setdefault(tuple(string[:-1]), []).append(number)
+    groups = list(tails.items())
+    total = torch.zeros(len(prompts), len(strings))
+    missing = [len(groups)] * len(prompts)
+    wants = []
+    for prompt in prompts:
+        for tail, members in groups:
+            positions = [len(prompt) - 1 + offset for _ in members for offset in range(len(tail) + 1)]
+            wants.append(Want([*prompt, *tail], positions, [token for number in members for token in strings[number]]))
+
+    def add(batch: list[int], found: list[torch.Tensor]) -> None:
+        done = []
+        for i, logprobs in zip(batch, found, strict=True):
+            prompt, group = divmod(i, len(groups))
+            tail, members = groups[group]
+            total[prompt, members] = logprobs.view(len(members), len(tail) + 1).sum(1)
+            missing[prompt] -= 1
+            if not missing[prompt]:
+                done.append(prompt)
+        if done:
+            on_batch(done, total[done])
+
+    scorer.score(wants, add, None if todo is None else {prompt * len(groups) + group for prompt in todo for group in range(len(groups))})
 
 
-@torch.inference_mode()
 def string_logprobs(
     model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    strings: Sequence[Sequence[int]],
-    token_budget: int = 8192,
+    prompts: Sequence[Ids],
+    strings: Sequence[Ids],
+    token_budget: int | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> torch.Tensor:
     """Natural-log probability, over the full vocabulary, that each of *strings* (none empty) follows each prompt.
@@ -45,28 +66,14 @@ def string_logprobs(
     :param on_progress: told the number of prompts done.
     :returns: fp32, [prompts, strings].
     """
-    total = torch.zeros(len(prompts), len(strings))
-    groups = passes(strings)
-    for turn, group in enumerate(groups):
-        leaf = group[-1]
-        parts = [
-            (point, i, string[len(prefix)])
-            for point, prefix in enumerate(group)
-            for i, string in enumerate(strings)
-            if _goes_on(string, prefix)
-        ]
-        point, member, token = (torch.tensor(column) for column in zip(*parts, strict=True))
-        done = 0
-        for batch in by_length([len(prompt) + len(leaf) for prompt in prompts], token_budget):
-            ids = right_pad([[*prompts[i], *leaf] for i in batch], model.device)
-            rows = torch.arange(len(batch)).repeat_interleave(len(group))
-            columns = torch.tensor([len(prompts[i]) - 1 + len(prefix) for i in batch for prefix in group])
-            logprobs = logits_at(model, ids, rows, columns).log_softmax(-1).cpu().view(len(batch), len(group), -1)
-            total[batch] = total[batch].index_add(1, member, logprobs[:, point, token])
-            done += len(batch)
-            on_progress((turn * len(prompts) + done) // len(groups))
-    return total
+    result = torch.zeros(len(prompts), len(strings))
+    done = 0
 
+    def collect(batch: list[int], found: torch.Tensor) -> None:
+        nonlocal done
+        result[batch] = found
+        done += len(batch)
+        on_progress(done)
 
-def _goes_on(string: Sequence[int], prefix: Prefix) -> bool:
-    return len(string) > len(prefix) and tuple(string[: len(prefix)]) == prefix
+    score_strings(Scorer(model, token_budget), prompts, strings, collect)
+    return result

@@ -13,7 +13,7 @@ from modelkit.generation.loop import generate
 from modelkit.generation.sampling import Sampling
 from modelkit.reward import last_token_values, token_values
 from modelkit.scoring.batches import right_pad
-from modelkit.scoring.logprobs import logits_at
+from modelkit.scoring.logits import logits_at
 from trainers.data.order import microbatches
 
 if TYPE_CHECKING:
