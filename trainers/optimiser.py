@@ -98,7 +98,8 @@ def _body_matrices(modules: list[nn.Module]) -> set[torch.Tensor]:
     found: set[torch.Tensor] = set()
     for module in modules:
         body = getattr(module, "base_model", module)
-        found |= {layer.weight for layer in body.modules() if isinstance(layer, nn.Linear) and layer.weight.requires_grad}
+        weights = (layer.weight for layer in body.modules() if isinstance(layer, nn.Linear))
+        found |= {weight for weight in weights if weight is not None and weight.requires_grad}
     return found
 
 

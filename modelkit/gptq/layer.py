@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from modelkit.gptq.packing import Packed
 from modelkit.gptq.storage import Storage, store
@@ -14,20 +15,23 @@ KERNEL_ROWS = 64
 """Up to this many rows go through the int4 kernel (measured: docs/gptq.md)."""
 
 
-class GPTQLinear(nn.Module):
+class GPTQLinear(nn.Linear):
     """``y = x Wᵀ + b`` with a frozen quantised W.
 
     Few rows (a decode step) read the 4-bit weight directly; more of them (a prompt, a scoring batch) dequantise it a piece at a time
     and use the ordinary product in the input's dtype. The two differ by the kernel's bf16 arithmetic, so a caller whose numbers
     must not depend on the batch sets ``kernel_rows`` to 0 (:func:`always_dequantise`). Where a gradient is asked for, the weight
     is dequantised too, and once more on the way back: it is never kept in full.
+
+    It is a ``Linear`` by type, so that PEFT puts adapters on it as on any other, but has no ``weight``.
     """
 
     def __init__(self, packed: Packed, bias: torch.Tensor | None = None) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.in_features, self.out_features, self.bits = packed.in_features, packed.out_features, packed.bits
+        self.register_parameter("weight", None)
+        self.register_parameter("bias", None if bias is None else nn.Parameter(bias, requires_grad=False))
         self.storage: Storage = store(packed)
-        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
         self.kernel_rows = KERNEL_ROWS if self.storage.kernel else 0
 
     @property
@@ -62,7 +66,7 @@ def _product(x: torch.Tensor, storage: Storage) -> torch.Tensor:
     """x [M, K] · Wᵀ, dequantising a range of outputs at a time."""
     y = x.new_empty(len(x), storage.out_features)
     for start, stop in storage.chunks():
-        y[:, start:stop] = x @ storage.dequantise(start, stop, x.dtype)
+        y[:, start:stop] = functional.linear(x, storage.dequantise(start, stop, x.dtype).T)
     return y
 
 

@@ -137,14 +137,19 @@ def linear_shape(module: nn.Module) -> tuple[int, int] | None:
 
 
 def _layer(weights: Weights, name: str, bits: int, offset: int, dtype: torch.dtype, device: torch.device) -> GPTQLinear:
+    for part in ("qzeros", "scales"):
+        if f"{name}.{part}" not in weights:
+            raise ModelError(f"{weights.checkpoint} lacks {name}.{part}, without which {name}.qweight means nothing: copy it again.")
     qweight = weights.read(f"{name}.qweight").to(device)
     scales = weights.read(f"{name}.scales").to(device, torch.float16)
-    zeros = unpack_zeros(weights.read(f"{name}.qzeros").to(device), bits, offset)[:, : scales.shape[1]]
-    inputs = qweight.shape[0] * CODES_PER_PACK // bits
+    zeros = unpack_zeros(weights.read(f"{name}.qzeros").to(device), bits, offset)
+    inputs, groups = qweight.shape[0] * CODES_PER_PACK // bits, len(scales)
     if f"{name}.g_idx" in weights:
         g_idx = weights.read(f"{name}.g_idx").to(device)
     else:
-        g_idx = torch.arange(inputs, dtype=torch.int32, device=device) // (inputs // scales.shape[0])
+        g_idx = torch.arange(inputs, dtype=torch.int32, device=device) // -(-inputs // groups)
+    if zeros.shape != scales.shape or len(g_idx) != inputs or not 0 <= int(g_idx.min()) <= int(g_idx.max()) < groups:
+        raise ModelError(f"{name} of {weights.checkpoint} has scales, zero points and g_idx that don't fit together: copy it again.")
     bias = weights.read(f"{name}.bias").to(device, dtype) if f"{name}.bias" in weights else None
     return GPTQLinear(Packed(bits, qweight, scales, zeros, g_idx), bias)
 

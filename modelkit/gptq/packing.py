@@ -50,12 +50,12 @@ class Packed:
 def pack(codes: torch.Tensor, bits: int) -> torch.Tensor:
     """uint8 codes [R, C] → int32 words [R·bits/32, C], packed down the rows.
 
-    :raises ValueError: when R is not a multiple of 32.
+    :raises ValueError: when R codes don't fill whole words.
     """
     rows, columns = codes.shape
-    if rows % CODES_PER_PACK:
-        raise ValueError(f"{rows} codes can't be packed: their number must be a multiple of {CODES_PER_PACK}")
-    values = codes.view(-1, CODES_PER_PACK, columns)
+    if rows * bits % 32:
+        raise ValueError(f"{rows} codes of {bits} bits can't be packed: they don't fill whole words of 32 bits")
+    values = _padded(codes, CODES_PER_PACK).view(-1, CODES_PER_PACK, columns)
     words = torch.zeros(len(values), bits, columns, dtype=torch.int64, device=codes.device)
     for i in range(CODES_PER_PACK):
         word, shift = divmod(bits * i, 32)
@@ -63,13 +63,14 @@ def pack(codes: torch.Tensor, bits: int) -> torch.Tensor:
         words[:, word] |= value << shift & 0xFFFFFFFF
         if shift + bits > 32:
             words[:, word + 1] |= value >> (32 - shift)
-    return words.to(torch.int32).view(-1, columns)
+    return words.to(torch.int32).view(-1, columns)[: rows * bits // 32]
 
 
 def unpack(words: torch.Tensor, bits: int) -> torch.Tensor:
     """int32 words [R·bits/32, C] → uint8 codes [R, C]; the inverse of :func:`pack`."""
-    packs = words.view(-1, bits, words.shape[1])
-    codes = torch.empty(len(packs), CODES_PER_PACK, words.shape[1], dtype=torch.uint8, device=words.device)
+    rows, columns = words.shape
+    packs = _padded(words, bits).view(-1, bits, columns)
+    codes = torch.empty(len(packs), CODES_PER_PACK, columns, dtype=torch.uint8, device=words.device)
     mask = (1 << bits) - 1
     for i in range(CODES_PER_PACK):
         word, shift = divmod(bits * i, 32)
@@ -77,7 +78,12 @@ def unpack(words: torch.Tensor, bits: int) -> torch.Tensor:
         if shift + bits > 32:
             value = value & (1 << (32 - shift)) - 1 | packs[:, word + 1] << (32 - shift)
         codes[:, i] = value & mask
-    return codes.view(-1, words.shape[1])
+    return codes.view(-1, columns)[: rows * 32 // bits]
+
+
+def _padded(rows: torch.Tensor, multiple: int) -> torch.Tensor:
+    missing = -len(rows) % multiple
+    return torch.cat([rows, rows.new_zeros(missing, rows.shape[1])]) if missing else rows
 
 
 def pack_zeros(zeros: torch.Tensor, bits: int, offset: int) -> torch.Tensor:
