@@ -11,7 +11,7 @@ from evalkit.aggregate import reasons
 from evalkit.credit import chance, majority
 from evalkit.journal import Entries
 from evalkit.methods import method
-from evalkit.permutation import robustness, unpermuted
+from evalkit.permutation import robustness, shift_of, unpermuted
 from evalkit.preparation import Prepared
 from evalkit.statistics import chance_normalised
 from evalkit.types import ChoiceTask, Sample, Task, TextTask
@@ -44,7 +44,13 @@ def result(prepared: Prepared, entries: Entries) -> tuple[Result, Samples]:
     stage = checkpoint.read_stage(prepared.path)
     made = Result(
         id=prepared.id,
-        model=ModelRecord(path=prepared.name, fingerprint=prepared.fingerprint, dtype=prepared.dtype, stage=stage.stage if stage else None),
+        model=ModelRecord(
+            path=prepared.name,
+            fingerprint=prepared.fingerprint,
+            dtype=prepared.dtype,
+            stage=stage.stage if stage else None,
+            endpoint=prepared.settings.endpoint.url if prepared.settings.endpoint else None,
+        ),
         tasks=scores,
         speed=_speed(entries),
         environment=results.environment(prepared.device),
@@ -72,13 +78,14 @@ def _task_score(task: Task, found: dict[str, list[Sample]], entries: Entries, pr
             score.verified = {"n": sum(check["n"] for check in checks), "max_delta": max(check["max_delta"] for check in checks)}  # type: ignore[attr-defined]
     everything = [sample for samples in found.values() for sample in samples]
     if isinstance(task, ChoiceTask):
+        items = [item for item in task.items if shift_of(item.id) == 0]
         facts |= {
             "protocol": task.protocol.name,
             "shots": task.shots,
             "shots_used": (next(iter(scores.values())).model_extra or {})["shots_used"],
             "chat": prepared.settings.chat,
-            "chance": chance(task.items),
-            "majority": majority(task.items, task.protocol.official),
+            "chance": chance(items),
+            "majority": majority(items, task.protocol.official),
             "approximate": task.protocol.approximate,
             "data_notes": task.notes,
         }

@@ -131,6 +131,11 @@ def _facts(recorded: Recorded) -> dict[str, Any]:
         facts[name] = f"data {task.data}"
         if tokens := (task.model_extra or {}).get("letter_tokens"):
             facts[name] += f" · letters are tokens {tokens} · beginning of sequence {(task.model_extra or {}).get('bos')}"
+    for name, _, method, found in recorded.scores():
+        if checked := (found.model_extra or {}).get("verified"):
+            facts[f"{name} · {method}"] = (
+                f"{checked['n']:,} scored again, alone and without reuse: max |Δ log p| {checked['max_delta']:.1e}"
+            )
     speed = result.speed
     facts["speed"] = (
         f"{speed.seconds:.1f} s · {speed.questions_per_s:.1f} questions/s · {speed.tokens_computed:,} tokens computed, "

@@ -64,7 +64,10 @@ def notes(result: Result) -> list[str]:
             lines.append(f"{task}: letters are tokens {tokens}; beginning of sequence: {extra['bos']}")
         for method, found in score.methods.items():
             name = f"{task} · {method}"
-            further = found.model_extra or {}
+            further = dict(found.model_extra or {})
+            if checked := further.get("verified"):
+                lines.append(f"{name}: {checked['n']:,} scored again, alone and without reuse: max |Δ log p| {checked['max_delta']:.1e}")
+            further.pop("over_chance", None)
             numbers = {key: value for key, value in further.items() if isinstance(value, float) or (isinstance(value, int) and value)}
             if numbers:
                 lines.append(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in numbers.items()))

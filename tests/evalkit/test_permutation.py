@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.permutation import origin, permuted, robustness, shift_of, shifted, unpermuted
+from evalkit.planning import Wanted
+from evalkit.preparation import Settings
+from evalkit.recorded import read
+from evalkit.run import evaluate
 from evalkit.tasks.mmlu import HENDRYCKS
 from evalkit.types import LETTERS, ChoiceTask, Question, Sample
+from modelkit.run import Run
 
 
 def question(number: int, gold: str = "A", options: Sequence[str] = ("sun", "moon", "star", "sky")) -> Question:
@@ -88,3 +94,22 @@ def test_finding_no_answer_in_any_order_is_not_consistent() -> None:
 def test_nothing_scored_is_no_robustness() -> None:
     found = robustness([])
     assert (found["n"], found["mean"], found["consistency"], found["places"]) == (0, None, None, {})
+
+
+def test_a_permuted_run_has_the_score_of_an_ordinary_one_and_says_more(run: Run, tmp_path: Path) -> None:
+    wanted = Wanted(["pocket.choice"], methods=["letters", "perplexity"])
+    plain, turned = (
+        evaluate(run.checkpoint("sft"), wanted, Settings(permute=permute, out=tmp_path / str(permute))).result for permute in (False, True)
+    )
+    assert plain is not None
+    assert turned is not None
+    before, after = plain.tasks["pocket.choice"], turned.tasks["pocket.choice"]
+    for name in ("chance", "majority", "shots_used", "unscored_reasons"):
+        assert getattr(before, name) == getattr(after, name)
+    for method, score in after.methods.items():
+        assert score.value == before.methods[method].value
+        found = (score.model_extra or {})["permutation"]
+        assert (found["n"], len(found["accuracy"])) == (8, 4)
+        assert found["accuracy"][0] == score.micro
+    ids = [line.id for line in read(tmp_path / "True").lines("pocket.choice", "letters", permuted=True)]
+    assert len(set(ids)) == len(ids) == 32
