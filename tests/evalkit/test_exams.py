@@ -51,7 +51,7 @@ Choose from the following options:    (A)v (B)w (C)x (D)y (E)z
 
 def agieval_data(root: Path) -> Path:
     """Four small tasks and their shots, in the original layout."""
-    rows = {
+    rows: dict[str, dict] = {
         "lsat-ar": {"passage": "Long passage.", "question": "Which?", "options": ["(A)v", "(B)w", "(C)x", "(D)y", "(E)z"], "label": "C"},
         "jec-qa-ca": {"passage": None, "question": "哪些？", "options": ["(A)一", "(B)二", "(C)三", "(D)四"], "label": ["A", "C"]},
         "gaokao-mathcloze": {"passage": None, "question": "$1+1=$", "options": None, "label": None, "answer": "2"},
@@ -59,7 +59,7 @@ def agieval_data(root: Path) -> Path:
     }
     for task, row in rows.items():
         write_jsonl(root / "data/v1" / f"{task}.jsonl", [row])
-    shots = {
+    shots: dict[str, list[dict]] = {
         "lsat-ar": [
             {"passage": "Pass one.", "question": "Ask one?", "options": ["(A)a", "(B)b", "(C)c", "(D)d", "(E)e"], "label": "B"},
             {"passage": None, "question": "Ask two?", "options": ["(A)f", "(B)g", "(C)h", "(D)i", "(E)j"], "label": "E"},
