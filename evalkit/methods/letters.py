@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from evalkit.aggregate import share_right, shots_used
+from evalkit.aggregate import several_right, share_right, shots_used
 from evalkit.bench import Bench
 from evalkit.calibration import calibration
 from evalkit.fitting import Fitted, longest
@@ -29,8 +29,7 @@ def measure(task: ChoiceTask, items: Sequence[Question], bench: Bench, record: R
     limit = longest(task.protocol.limit, face.context, max(letters.room for letters in groups.values()))
     fitted = prompts(task, items, "letters", face.encoder, limit)
     samples = [
-        Sample(item, "letters", gold=item.gold, prompt=one.text, reason=_why_not(item, one))
-        for item, one in zip(items, fitted, strict=True)
+        Sample(item, "letters", gold=item.gold, prompt=one.text, reason=why_not(item, one)) for item, one in zip(items, fitted, strict=True)
     ]
     for sample, one in zip(samples, fitted, strict=True):
         sample.extra = ({} if one.header else {"header_dropped": True}) | ({"tokens_cut": one.cut} if one.cut else {})
@@ -69,6 +68,7 @@ def score(task: ChoiceTask, samples: Sequence[Sample]) -> MethodScore:
         headers_dropped=dropped,
         prompts_cut=cut,
         calibration=calibration([(sample.scores, sample.gold) for sample in samples if sample.scores and sample.gold in sample.scores]),
+        **several_right(samples),
     )
 
 
@@ -93,5 +93,6 @@ def _ending(task: ChoiceTask, item: Question) -> tuple[str, str]:
     return task.protocol.block(item, "letters")[-4:], task.protocol.lead(item)
 
 
-def _why_not(item: Question, fitted: Fitted) -> str | None:
+def why_not(item: Question, fitted: Fitted) -> str | None:
+    """Why letters and options' texts can't be scored, if they can't."""
     return fitted.reason if item.fault or item.options else "it has no options: only --method generate can ask it"

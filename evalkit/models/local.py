@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from modelkit import checkpoint
 from modelkit.chat import stop_ids
 from modelkit.generation import loop
 from modelkit.generation.loop import Completion
 from modelkit.generation.sampling import Sampling
+from modelkit.generation.stream import TextStream
 from modelkit.scoring.batches import by_length
 from modelkit.scoring.logprobs import score_continuations
 from modelkit.scoring.scorer import Scorer
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Ids = Sequence[int]
 Wanted = Set[int] | None
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -70,8 +71,8 @@ class LocalModel:
         wanted: Wanted = None,
     ) -> None:
         """Natural-log probability of each of *answers* after each prompt, fp32 [batch, answers]."""
-        with self._counted() as scorer:
-            score_strings(scorer, prompts, answers, on_batch, wanted)
+        score_strings(self._scorer, prompts, answers, self._counted(on_batch), wanted)
+        self._count()
 
     def continuation_logprobs(
         self,
@@ -81,8 +82,8 @@ class LocalModel:
         wanted: Wanted = None,
     ) -> None:
         """Natural-log probability of every token of each continuation after its context, one fp32 tensor per pair."""
-        with self._counted() as scorer:
-            score_continuations(scorer, contexts, continuations, on_batch, wanted)
+        score_continuations(self._scorer, contexts, continuations, self._counted(on_batch), wanted)
+        self._count()
 
     def generate(
         self,
@@ -90,33 +91,53 @@ class LocalModel:
         sampling: Sampling | Sequence[Sampling],
         on_batch: Callable[[list[int], list[Completion]], None],
         wanted: Wanted = None,
+        stop_texts: Sequence[str] = (),
     ) -> None:
-        """One completion of each prompt."""
+        """One completion of each prompt, which ends with the token that completes one of *stop_texts*, if none ended it before."""
         settings = [sampling] * len(prompts) if isinstance(sampling, Sampling) else sampling
         stop = stop_ids(self.tokenizer, self.model)
         lengths = [len(prompt) + one.max_tokens for prompt, one in zip(prompts, settings, strict=True)]
         for batch in by_length(lengths, 1 if self.exact else self.batch_tokens or 8192):
             if wanted is None or not wanted.isdisjoint(batch):
-                rows = loop.generate(self.model, [prompts[i] for i in batch], [settings[i] for i in batch], stop)
+                ended = self._stopper(stop_texts, len(batch))
+                rows = loop.generate(self.model, [prompts[i] for i in batch], [settings[i] for i in batch], stop, ended=ended)
                 self.tokens_computed += sum(len(prompts[i]) + len(row[0].ids) for i, row in zip(batch, rows, strict=True))
                 on_batch(batch, [row[0] for row in rows])
+
+    def _stopper(self, stop_texts: Sequence[str], count: int) -> Callable[[int, int, int], bool]:
+        """What reads along with *count* completions and ends each at a stop string."""
+        texts = [TextStream(self.tokenizer, stop_texts) for _ in range(count if stop_texts else 0)]
+
+        def ended(place: int, sample: int, token: int) -> bool:
+            if not texts:
+                return False
+            texts[place].put(token)
+            return texts[place].finished
+
+        return ended
 
     @cached_property
     def _scorer(self) -> Scorer:
         return Scorer(self.model, self.batch_tokens, self.exact)
 
-    @contextmanager
-    def _counted(self) -> Iterator[Scorer]:
-        """The scorer; what it computes is counted here, too, even when it is stopped."""
+    def _counted(self, on_batch: Callable[[list[int], Found], None]) -> Callable[[list[int], Found], None]:
+        """*on_batch*, told only after what the batch took is counted."""
+
+        def count_first(indices: list[int], found: Found) -> None:
+            self._count()
+            on_batch(indices, found)
+
+        return count_first
+
+    def _count(self) -> None:
+        """Take over what the scorer has counted since the last time."""
         scorer = self._scorer
-        before = scorer.tokens_computed, scorer.tokens_reused, scorer.flops
-        try:
-            yield scorer
-        finally:
-            self.tokens_computed += scorer.tokens_computed - before[0]
-            self.tokens_reused += scorer.tokens_reused - before[1]
-            self.flops += scorer.flops - before[2]
-            self.sharing = scorer.sharing
+        self.tokens_computed += scorer.tokens_computed
+        self.tokens_reused += scorer.tokens_reused
+        self.flops += scorer.flops
+        scorer.tokens_computed = scorer.tokens_reused = 0
+        scorer.flops = 0.0
+        self.sharing = scorer.sharing
 
 
 def load(path: Path, kind: Literal["language", "reward"], dtype: torch.dtype, device: torch.device, exact: bool = False) -> LocalModel:

@@ -73,7 +73,7 @@ class LocalFace:
         def settle(batch: list[int], found: list[Completion]) -> None:
             on_batch(batch, [self._reply(one, stop) for one in found])
 
-        self.model.generate([prompt.ids for prompt in prompts], sampling, settle, wanted)
+        self.model.generate([prompt.ids for prompt in prompts], sampling, settle, wanted, stop)
 
     def _reply(self, completion: Completion, stop: Sequence[str]) -> Reply:
         text = str(self.model.tokenizer.decode(completion.ids, skip_special_tokens=True))

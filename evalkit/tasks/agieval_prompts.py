@@ -125,5 +125,5 @@ FEW_SHOT = FewShot(
     stop=("<END>",),
     approximate="the shots' budget of 2,048 tokens is counted with the model's own tokenizer, not with cl100k",
 )
-COT = replace(FEW_SHOT, name="official-cot", explained=True, allows=("generate",), max_tokens=1024)
+COT = replace(FEW_SHOT, name="official-cot", explained=True, allows=("generate",), extraction="agieval-few-shot-cot", max_tokens=1024)
 PROTOCOLS = {protocol.name: protocol for protocol in (ZERO_SHOT, COT)}

@@ -31,6 +31,7 @@ def generate(
     max_rows: int = 64,
     cancelled: Callable[[], bool] = lambda: False,
     on_progress: Callable[[int], None] = lambda finished: None,
+    ended: Callable[[int, int, int], bool] = lambda prompt, sample, token: False,
 ) -> list[list[Completion]]:
     """Sample *n* completions of each prompt, at most *max_rows* (or *n*, if that is more) at a time.
 
@@ -41,6 +42,7 @@ def generate(
     :param stop: token ids that end a completion.
     :param cancelled: asked before every step; once true, unfinished rows end as ``cancelled``.
     :param on_progress: told the number of completions finished so far.
+    :param ended: told prompt, sample and token id of whatever is written; true ends the completion there, as ``stop``.
     :returns: ``result[prompt][sample]``.
     :raises UserError: when a prompt leaves no room for an answer in the model's context.
     """
@@ -65,6 +67,10 @@ def generate(
             completion.logprobs.append(token.logprob)
             if token.finish:
                 completion.finish = token.finish
+                finished += 1
+            elif ended(owners[token.key], token.sample, token.id):
+                batch.drop(token.key, token.sample)
+                completion.finish = "stop"
                 finished += 1
         if finished > before:
             on_progress(finished)
