@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,21 +15,11 @@ from modelkit.device import prepare_process
 from modelkit.errors import one_sentence
 
 if TYPE_CHECKING:
-    from evalkit.protocol import Protocol
     from rich.console import Console
 
 _TASKS_HELP = "Comma-separated: mmlu, cmmlu@official, a run's suite (pocket), one of its tasks (pocket.answer), a folder with a task.yaml."
 _RESULT_HELP = "A result folder, or its results.json."
 app = typer.Typer(help="Score checkpoints: exact protocols, intervals, and a reason for everything unscored.", no_args_is_help=True)
-
-
-KINDS = {
-    "choice": "multiple choice in MMLU's CSV layout",
-    "answer": "greedy chat answers with known alternatives",
-    "pairs": "preference pairs, for reward models",
-    "reward": "sampled replies under a reward model, beside a reference checkpoint",
-    "text": "texts to predict: bits per byte",
-}
 
 
 @app.command()
@@ -74,19 +63,11 @@ def run(
 def tasks() -> None:
     """List the benchmarks with their protocols and methods, and the kinds of task a task.yaml can hold."""
     with one_sentence():
-        from rich.console import Console
-        from rich.table import Table
+        from evalkit import catalogue
 
-        from evalkit.planning import BENCHMARKS, CHOICE_METHODS
-
-        table = Table("task", "protocol", "methods", "asks")
-        for name, protocols in BENCHMARKS.items():
-            known = import_module(f"evalkit.tasks.{name}").PROTOCOLS
-            for protocol, about in protocols.items():
-                table.add_row(name, f"{name}@{protocol}", ", ".join(_own_first(known[protocol])), about)
-        for kind, about in KINDS.items():
-            table.add_row("task.yaml", f"kind: {kind}", ", ".join(CHOICE_METHODS) if kind == "choice" else kind, about)
-        Console(width=_width()).print(table)
+        console = _console()
+        console.print(catalogue.table())
+        console.print("* what the benchmark's name alone means; every score says which average is its official one")
 
 
 @app.command()
@@ -264,11 +245,6 @@ def _again(context: typer.Context) -> list[str]:
         if parameter.name != "workers" and value != parameter.default:
             words += [parameter.opts[-1]] if value is True else [parameter.opts[-1], str(value)]
     return words
-
-
-def _own_first(protocol: Protocol) -> list[str]:
-    """The methods that make sense with a protocol, its own first."""
-    return sorted(protocol.allows, key=lambda method: method not in protocol.methods)
 
 
 def _names(text: str) -> list[str]:
