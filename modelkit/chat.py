@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import TypedDict  # pydantic accepts typing's own only from Python 3.12 on
 
+from modelkit.adapter import base_of, is_adapter
 from modelkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ def has_template(checkpoint: Path) -> bool:
     if (checkpoint / "chat_template.jinja").exists() or (checkpoint / "chat_template.json").exists():
         return True
     file = checkpoint / "tokenizer_config.json"
+    if is_adapter(checkpoint) and not file.exists():
+        return has_template(base_of(checkpoint))
     try:
         return bool(json.loads(file.read_text(encoding="utf-8")).get("chat_template"))
     except (OSError, ValueError, AttributeError):

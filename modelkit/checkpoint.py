@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from modelkit import atomic
+from modelkit import adapter, atomic
 from modelkit.errors import ModelError
 from modelkit.weights import read_header, weight_files
 
@@ -54,7 +54,7 @@ def read_stage(checkpoint: Path) -> StageInfo | None:
 
 
 def check(checkpoint: Path) -> dict[str, Any]:
-    """Make sure that *checkpoint* can be loaded safely, without loading it, and return its ``config.json``.
+    """Make sure that *checkpoint* can be loaded safely, without loading it, and return its ``config.json`` (an adapter's base's).
 
     :raises ModelError: for a missing directory or file, a truncated weights file, or weights kept as a pickle.
     """
@@ -62,11 +62,14 @@ def check(checkpoint: Path) -> dict[str, Any]:
         raise ModelError(f"there is no checkpoint at {checkpoint}: check the path.")
     if not checkpoint.is_dir():
         raise ModelError(f"{checkpoint} is a file: name the directory that holds config.json and the weights.")
+    if adapter.is_adapter(checkpoint):
+        read_header(adapter.weights_of(checkpoint))
+        return check(adapter.base_of(checkpoint))
     config = _config(checkpoint)
     weights = weight_files(checkpoint)
     for file in weights:
         read_header(file)
-    if not any((checkpoint / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")):
+    if not _has_tokenizer(checkpoint):
         raise ModelError(f"{checkpoint} has no tokenizer (tokenizer.json or tokenizer.model): copy it from the model it was trained from.")
     return config
 
@@ -77,7 +80,8 @@ def load_tokenizer(checkpoint: Path) -> PreTrainedTokenizerBase:
     :raises ModelError: when it is missing, unreadable, or has more tokens than the model has embeddings.
     """
     config = check(checkpoint)
-    tokenizer = read_tokenizer(checkpoint)
+    borrowed = adapter.is_adapter(checkpoint) and not _has_tokenizer(checkpoint)
+    tokenizer = read_tokenizer(adapter.base_of(checkpoint) if borrowed else checkpoint)
     size = config.get("vocab_size")
     if isinstance(size, int) and len(tokenizer) > size:
         raise ModelError(
@@ -110,7 +114,8 @@ def load_model(
 ) -> PreTrainedModel:
     """Load a checkpoint's weights for inference (evaluation mode; *dtype* defaults to fp32, *device* to the CPU).
 
-    The linear layers of a GPTQ checkpoint stay quantised (:mod:`modelkit.gptq`); the rest of it is bf16 by default.
+    An adapter is loaded with its base (:mod:`modelkit.adapter`). The linear layers of a GPTQ checkpoint stay quantised
+    (:mod:`modelkit.gptq`); the rest of it is bf16 by default.
 
     :raises ModelError: when it isn't whole, is of the other kind, or its weights don't match its configuration.
     """
@@ -125,6 +130,8 @@ def load_model(
     if is_reward_model(checkpoint) != (kind == "reward"):
         wanted, found = ("a reward model", "a language model") if kind == "reward" else ("a language model", "a reward model")
         raise ModelError(f"{checkpoint} is {found} ({'/'.join(config.get('architectures') or ['?'])}), but {wanted} is needed here.")
+    if adapter.is_adapter(checkpoint):
+        return adapter.load(checkpoint, kind, dtype or torch.float32, device or torch.device("cpu"))
     loader: Any = AutoModelForSequenceClassification if kind == "reward" else AutoModelForCausalLM
     quantisation = quantisation_of(checkpoint, config)
     if quantisation is not None:
@@ -150,6 +157,8 @@ def load_model(
 
 def is_reward_model(checkpoint: Path) -> bool:
     """Whether the checkpoint scores texts (``…ForSequenceClassification``) instead of writing them."""
+    if adapter.is_adapter(checkpoint):
+        return adapter.is_reward_adapter(checkpoint)
     return any(name.endswith("ForSequenceClassification") for name in _config(checkpoint).get("architectures") or [])
 
 
@@ -168,6 +177,10 @@ def save(
         tokenizer.save_pretrained(folder)
         for name, value in {"stage.json": stage.model_dump(), **(extra or {})}.items():
             (folder / name).write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model"))
 
 
 def _config(checkpoint: Path) -> dict[str, Any]:

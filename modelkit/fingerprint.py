@@ -6,6 +6,8 @@ import functools
 import hashlib
 from pathlib import Path
 
+from modelkit.adapter import base_of, is_adapter
+
 _PATTERNS = (
     "config.json",
     "generation_config.json",
@@ -48,11 +50,13 @@ def sha256_of_text(text: str) -> str:
 
 
 def fingerprint(checkpoint: Path) -> str:
-    """``sha256:…`` over the sorted (name, sha256) pairs of everything that decides what a checkpoint answers.
+    """``sha256:…`` over the sorted (name, sha256) pairs of everything that decides what a checkpoint answers, an adapter's base included.
 
     ``stage.json`` and other notes beside the weights don't count: the same weights have the same fingerprint wherever and
     however they were made.
     """
     files = {file.name: file for pattern in _PATTERNS for file in checkpoint.glob(pattern) if file.is_file()}
     listing = "\n".join(f"{name} {sha256_of_file(files[name])}" for name in sorted(files))
+    if is_adapter(checkpoint):
+        listing += f"\nbase {fingerprint(base_of(checkpoint))}"
     return sha256_of_text(listing)
