@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelkit.device import prepare_process
-from modelkit.errors import one_sentence
+from modelkit.errors import UserError, one_sentence
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _TASKS_HELP = "Comma-separated: mmlu, cmmlu@official, a run's suite (pocket), one of its tasks (pocket.answer), a folder with a task.yaml."
+_MODEL_HELP = "Checkpoint directory (a PEFT adapter's too), or owner/name on the hub; with --endpoint, what the server calls the model."
 _RESULT_HELP = "A result folder, or its results.json."
 app = typer.Typer(help="Score checkpoints: exact protocols, intervals, and a reason for everything unscored.", no_args_is_help=True)
 
@@ -25,7 +26,7 @@ app = typer.Typer(help="Score checkpoints: exact protocols, intervals, and a rea
 @app.command()
 def run(
     context: typer.Context,
-    model: Annotated[str, typer.Option("-m", "--model", help="Checkpoint directory (a PEFT adapter's too), or owner/name on the hub.")],
+    model: Annotated[str, typer.Option("-m", "--model", help=_MODEL_HELP)],
     tasks: Annotated[str, typer.Option("-t", "--tasks", help=_TASKS_HELP)],
     data: Annotated[Path | None, typer.Option(help="Folder that holds the benchmark in its original layout.")] = None,
     shots: Annotated[int | None, typer.Option(min=0, help="Examples before each question (default: the task's own).")] = None,
@@ -44,6 +45,11 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of sampled replies.")] = 0,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Keep every prompt in the samples, not only its hash.")] = False,
     out: Annotated[Path | None, typer.Option(help="Result folder (default: <run>/eval/<id>, else results/<id>).")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server that has the model.")] = None,
+    api_key_env: Annotated[str | None, typer.Option(help="Environment variable with its key (default: OPENAI_API_KEY).")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at a time.")] = 8,
+    tokenizer: Annotated[Path | None, typer.Option(help="Folder of the served model's tokenizer, to make prompts fit.")] = None,
+    patience: Annotated[float, typer.Option(help="Seconds for which one request is tried.")] = 300.0,
 ) -> None:
     """Measure a checkpoint on tasks, print a table, and write results.json with one line per question beside it.
 
@@ -51,11 +57,13 @@ def run(
     """
     with one_sentence(), _stoppable():
         from evalkit import session
+        from evalkit.models.server import Endpoint
         from evalkit.planning import Wanted
         from evalkit.preparation import Settings
 
-        wanted = Wanted(_names(tasks), data, shots, _names(method) if method else None, _names(subjects) if subjects else None, limit, split)
-        settings = Settings(dtype, device, chat, seed, log_prompts, out, exact, permute, batch_tokens, revision)
+        wanted = Wanted(_names(tasks), data, shots, _some(method), _some(subjects), limit, split)
+        served = Endpoint(endpoint, model, api_key_env, concurrency, tokenizer, patience) if endpoint else None
+        settings = Settings(dtype, device, chat, seed, log_prompts, out, exact, permute, batch_tokens, revision, served)
         session.run(model, wanted, settings, workers, _again(context), _console())
 
 
@@ -87,14 +95,13 @@ def inspect(
         from evalkit.planning import Candidate, Wanted, plan
         from modelkit import checkpoint, hub
         from modelkit.chat import has_template
-        from modelkit.errors import UserError
         from modelkit.run import run_of
 
         path = hub.find(model, None)
         tokenizer = checkpoint.load_tokenizer(path)
         if chat and not has_template(path):
             raise UserError(f"--chat needs a chat template, and {model} has none.")
-        wanted = Wanted([task], data, shots, _names(method) if method else None, _names(subjects) if subjects else None, n)
+        wanted = Wanted([task], data, shots, _some(method), _some(subjects), n)
         planned = plan(wanted, Candidate(path, checkpoint.is_reward_model(path), has_template(path), run_of(path)))
         console = _console()
         for one in planned.tasks:
@@ -170,7 +177,6 @@ def export(
     with one_sentence():
         from evalkit import export as exporting
         from evalkit.recorded import read
-        from modelkit.errors import UserError
 
         recorded = read(result)
         if format == "lm-eval":
@@ -198,7 +204,6 @@ def submit(
     with one_sentence():
         from evalkit import submit as submitting
         from evalkit.recorded import read
-        from modelkit.errors import UserError
 
         if benchmark != "ceval":
             raise UserError(f"{benchmark!r} takes no submissions: use ceval.")
@@ -247,8 +252,20 @@ def _again(context: typer.Context) -> list[str]:
     return words
 
 
+def _some(text: str | None) -> list[str] | None:
+    """The names in an option's *text*, if the option was given."""
+    return None if text is None else _names(text)
+
+
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """The names in *text*.
+
+    :raises UserError: when there is none.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UserError(f"{text!r} names nothing: give names with commas between them, or leave the option out.")
+    return names
 
 
 def _console() -> Console:

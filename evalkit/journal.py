@@ -123,7 +123,8 @@ class Journal:
             say(f"{self.file} is damaged after byte {end:,}: what stood there is measured again.")
         self._stream.truncate(end)
         self._stream.seek(end)
-        if end == 0:
+        self._empty = end == 0
+        if self._empty:
             self._append([{"journal": 1, "identity": whole}])
             _sync_folder(self.file.parent)
 
@@ -131,15 +132,21 @@ class Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        if self._empty:  # nothing came of it: whoever reads the folder finds nothing to go on from
+            self.file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # other files are there
+                self.file.parent.rmdir()
         self._stream.close()
 
     def samples(self, task: str, samples: Sequence[Sample], prompts: bool, meter: dict[str, float]) -> None:
         """Keep a batch of samples, and how much the process has done so far."""
+        self._empty = False
         lines: list[dict[str, Any]] = [{"task": task, "sample": sample.to_json(prompts)} for sample in samples]
         self._append([*lines, {"session": self._session, "meter": meter}])
 
     def facts(self, task: str, method: str, facts: dict[str, Any]) -> None:
         """Keep what is known of a task as a whole."""
+        self._empty = False
         self._append([{"task": task, "method": method, "facts": facts}])
 
     def check(self, task: str, method: str, n: int, max_delta: float) -> None:

@@ -44,12 +44,13 @@ CHOICE_METHODS = ("letters", "perplexity", "generate")
 
 @dataclass(frozen=True)
 class Candidate:
-    """The checkpoint to measure: what is known of it before its weights are loaded."""
+    """The model to measure: what is known of it before its weights are loaded. One that is served has none here."""
 
     path: Path
     is_reward_model: bool
     has_chat_template: bool
     run: Run | None
+    is_served: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,8 @@ def _suite_of(name: str, run: Run | None) -> tuple[Path, list[str], bool]:
 
 def _why_not(spec: yaml_task.Spec, checkpoints: Path, candidate: Candidate) -> str | None:
     """Why a task can't be measured on this checkpoint, or ``None``."""
+    if candidate.is_served and spec.kind != "choice":
+        return "it needs the model's weights, and an endpoint has none to give"
     if (spec.kind == "pairs") != candidate.is_reward_model:
         return "it is for reward models" if spec.kind == "pairs" else f"{candidate.path.name} is a reward model"
     if spec.kind in ("answer", "reward") and not candidate.has_chat_template:

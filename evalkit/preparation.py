@@ -12,6 +12,8 @@ from typing import Any
 
 from evalkit import results
 from evalkit.identity import Identity, digest, identity
+from evalkit.models.endpoint import EndpointModel, connect
+from evalkit.models.server import Endpoint
 from evalkit.permutation import permuted
 from evalkit.planning import Candidate, Plan, Wanted, plan
 from evalkit.types import ChoiceTask, Task
@@ -32,6 +34,7 @@ class Settings:
     :param permute: ask each question in every cyclic order of its options.
     :param batch_tokens: tokens in a batch.
     :param revision: of a model on the hub.
+    :param endpoint: the server that has the model.
     """
 
     dtype: str | None = None
@@ -44,11 +47,12 @@ class Settings:
     permute: bool = False
     batch_tokens: int | None = None
     revision: str | None = None
+    endpoint: Endpoint | None = None
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """An evaluation ready to start. ``path`` holds the weights, ``name`` is what the user calls them."""
+    """An evaluation ready to start. ``path`` holds the weights, or ``served`` asks who has them; ``name`` is what the user calls them."""
 
     name: str
     path: Path
@@ -62,6 +66,7 @@ class Prepared:
     identity: Identity
     asked: dict[str, Any]
     out: Path
+    served: EndpointModel | None = None
 
     @property
     def digest(self) -> str:
@@ -72,8 +77,10 @@ class Prepared:
 def prepare(model: str | Path, wanted: Wanted, settings: Settings, say: Say) -> Prepared:
     """Find the model, read the data, resolve the settings, and see that the result can be written.
 
-    :raises UserError: for a checkpoint, task, data file, setting or output folder that won't do.
+    :raises UserError: for a checkpoint, endpoint, task, data file, setting or output folder that won't do.
     """
+    if settings.endpoint is not None:
+        return _prepare_served(model, settings.endpoint, wanted, settings, say)
     if settings.dtype is not None:
         device.dtype_of(settings.dtype)
     path = hub.find(str(model), settings.revision, say)
@@ -83,11 +90,7 @@ def prepare(model: str | Path, wanted: Wanted, settings: Settings, say: Say) -> 
         candidate = Candidate(path, checkpoint.is_reward_model(path), has_template(path), run_of(path))
         if settings.chat and not candidate.has_chat_template:
             raise UserError(f"--chat needs a chat template, and {model} has none.")
-        planned = plan(wanted, candidate)
-        for name, reason in planned.left_out.items():
-            say(f"left out {name}: {reason}")
-        if settings.permute:
-            planned.tasks = [_permuted(task) for task in planned.tasks]
+        planned = _planned(wanted, candidate, settings, say)
         where = _device(settings.device)
         dtype = settings.dtype or _dtype(where, settings.exact)
         mark = hashing.result()
@@ -99,6 +102,36 @@ def prepare(model: str | Path, wanted: Wanted, settings: Settings, say: Say) -> 
     deciding = {name: getattr(settings, name) for name in ("chat", "seed", "exact", "batch_tokens", "log_prompts")}
     whole = identity(mark, planned.tasks, {"dtype": dtype, "device": where.partition(":")[0], **deciding})
     return Prepared(str(model), path, mark, candidate.is_reward_model, planned, settings, dtype, where, id, whole, asked, out)
+
+
+def _prepare_served(model: str | Path, endpoint: Endpoint, wanted: Wanted, settings: Settings, say: Say) -> Prepared:
+    """The same for a model behind an endpoint: what the server can do is found out and said."""
+    for name in ("dtype", "device", "exact", "batch_tokens", "revision"):
+        if getattr(settings, name):
+            raise UserError(f"--{name.replace('_', '-')} is for weights on this machine, and --endpoint has them elsewhere: leave one out.")
+    served = connect(endpoint, settings.chat)
+    say(f"{endpoint.url}: {served.abilities}. Which weights answer there can't be verified.")
+    candidate = Candidate(Path(model), False, served.abilities.chat, None, is_served=True)
+    planned = _planned(wanted, candidate, settings, say)
+    mark, dtype, where = served.fingerprint, "served", "endpoint"
+    tokenizer = fingerprint(endpoint.tokenizer) if endpoint.tokenizer else None
+    asked = _asked(wanted, settings, planned) | {"dtype": dtype, "endpoint": endpoint.url, "tokenizer": tokenizer}
+    id = results.result_id(str(model), wanted.tasks, {"fingerprint": mark, "data": [task.data for task in planned.tasks], **asked})
+    out = settings.out or Path("results") / id
+    results.check_writable(out)
+    deciding = {name: getattr(settings, name) for name in ("chat", "seed", "log_prompts")}
+    whole = identity(mark, planned.tasks, {"dtype": dtype, "device": where, "tokenizer": tokenizer, **deciding})
+    return Prepared(str(model), Path(model), mark, False, planned, settings, dtype, where, id, whole, asked, out, served)
+
+
+def _planned(wanted: Wanted, candidate: Candidate, settings: Settings, say: Say) -> Plan:
+    """The tasks, read; what is left out is said."""
+    planned = plan(wanted, candidate)
+    for name, reason in planned.left_out.items():
+        say(f"left out {name}: {reason}")
+    if settings.permute:
+        planned.tasks = [_permuted(task) for task in planned.tasks]
+    return planned
 
 
 def _permuted(task: Task) -> Task:

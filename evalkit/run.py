@@ -15,6 +15,7 @@ from evalkit.division import Share, dealt, share_of_environment, units
 from evalkit.journal import Journal
 from evalkit.methods import Record, method
 from evalkit.models import local
+from evalkit.models.local import LocalModel
 from evalkit.planning import Wanted
 from evalkit.preparation import Prepared, Say, Settings, prepare
 from evalkit.types import Item, Sample, Task
@@ -116,18 +117,15 @@ class _Evaluation:
                     facts = method(name).measure(task, unit, self.bench, Record(left, keep))
             if facts is not None:
                 self.own.facts(task.name, name, facts)
-            if fresh and not self.prepared.settings.exact:
+            if fresh and not self.prepared.settings.exact and self.prepared.served is None:
                 self._check(task, name, fresh)
 
     @property
     def bench(self) -> Bench:
-        """The workbench, with the weights loaded."""
+        """The workbench, with the weights loaded where no endpoint has them."""
         if self._bench is None:
             prepared = self.prepared
-            where, dtype = device.choose_device(prepared.device), device.dtype_of(prepared.dtype)
-            device.set_threads()
-            model = local.load(prepared.path, "reward" if prepared.is_reward_model else "language", dtype, where, prepared.settings.exact)
-            model.batch_tokens = prepared.settings.batch_tokens or model.batch_tokens
+            model = prepared.served or _loaded(prepared)
             self._bench = Bench(prepared.path, prepared.fingerprint, model, prepared.settings.chat, prepared.settings.seed)
             self._start = time.perf_counter()
         return self._bench
@@ -155,7 +153,7 @@ class _Evaluation:
 
     def _meter(self) -> dict[str, float]:
         """What this process has done so far; loading and re-scoring don't count."""
-        model = self.bench.model
+        model = self.bench.loaded
         return {
             "seconds": time.perf_counter() - self._start - self._aside,
             "tokens_computed": model.tokens_computed,
@@ -163,3 +161,12 @@ class _Evaluation:
             "flops": model.flops,
             "peak_memory_bytes": results.peak_memory(self.prepared.device),
         }
+
+
+def _loaded(prepared: Prepared) -> LocalModel:
+    """The model's weights in memory."""
+    where, dtype = device.choose_device(prepared.device), device.dtype_of(prepared.dtype)
+    device.set_threads()
+    model = local.load(prepared.path, "reward" if prepared.is_reward_model else "language", dtype, where, prepared.settings.exact)
+    model.batch_tokens = prepared.settings.batch_tokens or model.batch_tokens
+    return model

@@ -69,12 +69,16 @@ def resolved(prepared: Prepared, processes: int) -> str:
     """One line with everything that was chosen: what the numbers will be of."""
     settings = prepared.settings
     asked = ", ".join(f"{task.name} ({len(task.items):,} × {'+'.join(methods_of(task))})" for task in prepared.plan.tasks)
-    how = [prepared.dtype, f"on {prepared.device}", "exact" if settings.exact else "shared prefixes where the model allows"]
+    if settings.endpoint:
+        how = [f"served by {settings.endpoint.url}", f"{settings.endpoint.concurrency} requests at a time"]
+    else:
+        how = [prepared.dtype, f"on {prepared.device}", "exact" if settings.exact else "shared prefixes where the model allows"]
     how += [f"batches of {settings.batch_tokens:,} tokens"] if settings.batch_tokens else []
     how += ["chat template"] if settings.chat else []
     how += ["all cyclic option orders"] if settings.permute else []
     how += [f"{processes} processes"] if processes > 1 else []
-    return f"{prepared.name} [{prepared.fingerprint[7:19]}] · {', '.join(how)} · seed {settings.seed} · {asked} → {prepared.out}"
+    mark = prepared.fingerprint.rpartition(":")[2][:12]
+    return f"{prepared.name} [{mark}] · {', '.join(how)} · seed {settings.seed} · {asked} → {prepared.out}"
 
 
 def _resolved_paths(prepared: Prepared, settings: Settings) -> list[str]:

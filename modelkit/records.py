@@ -11,13 +11,14 @@ from modelkit.errors import UserError
 
 
 class ModelRecord(BaseModel):
-    """Which weights were measured, and how they were run."""
+    """Which weights were measured, and how they were run. Those behind an ``endpoint``, an address, can't be verified."""
 
     model_config = ConfigDict(protected_namespaces=())
     path: str
     fingerprint: str
     dtype: str
     stage: str | None = None
+    endpoint: str | None = None
 
 
 class SubjectScore(BaseModel):

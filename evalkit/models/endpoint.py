@@ -31,6 +31,17 @@ class EndpointModel:
     server: Server
     abilities: Abilities
     encoder: PromptEncoder
+    flops: float = 0.0
+
+    @property
+    def tokens_computed(self) -> int:
+        """Tokens that the server says it read and wrote, without those out of its cache."""
+        return self.server.tokens_computed
+
+    @property
+    def tokens_reused(self) -> int:
+        """Tokens that the server says came out of its cache."""
+        return self.server.tokens_reused
 
     @property
     def context(self) -> int | None:
