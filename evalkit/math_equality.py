@@ -119,8 +119,9 @@ def _tidy(answer: str) -> str:
     """One spelling for what means the same: no dollars, blanks made by LaTeX, thousands' commas, units or end stops."""
     text = unicodedata.normalize("NFKC", re.sub(r"[①-⑳]", lambda ring: rf"\textcircled{{{ord(ring[0]) - 0x245F}}}", answer))
     text = re.sub(r"\\left|\\right|\\displaystyle|\\[,;! ]|\$|~", "", text).replace(r"\%", "%")
+    text = re.sub(r"\s*\{\s*", "{", re.sub(r"\s+\}", "}", text))
     text = re.sub(r"\\[td]frac", r"\\frac", text)
-    text = re.sub(r"\\(?:mathrm|rm)\s*\{([A-Za-z])\}", r"\1", text)
+    text = re.sub(r"\\(?:mathrm|rm)\{([A-Za-z])\}", r"\1", text)
     text = re.sub(r"\^\s*\{?\\circ\}?|°|%", "", text)
     text = text.replace("∞", r"\infty").replace("∪", r"\cup").replace("≥", r"\ge").replace("≤", r"\le")
     text = re.sub(r"\\(ge|le)(?:qslant|q)\b", r"\\\1", text)
