@@ -64,6 +64,7 @@ class Grid:
     :param ends: [lines, columns], the first column that no longer sees this one: a token is seen from its own column up to the
         end of its node's subtree. Together with "from the left only" this is the attention mask.
     :param reads: (line, column, sequence, slot) of every wanted distribution.
+    :param tokens: how many there are, padding not counted.
     :param chains: whether each line is a single sequence, which plain causal attention gets right.
     """
 
@@ -71,6 +72,7 @@ class Grid:
     positions: torch.Tensor
     ends: torch.Tensor
     reads: list[tuple[int, int, int, int]]
+    tokens: int
     chains: bool
 
     @classmethod
@@ -90,7 +92,8 @@ class Grid:
                     ends[row, here] = column + node.size
                     reads += [(row, column + position - node.start, sequence, slot) for position, sequence, slot in node.reads]
                     column = here.stop
-        return cls(ids, positions, ends, reads, all(len(line) == 1 and not line[0].branches for line in lines))
+        tokens = sum(unit.size for line in lines for unit in line)
+        return cls(ids, positions, ends, reads, tokens, all(len(line) == 1 and not line[0].branches for line in lines))
 
     def visible(self, before: int) -> torch.Tensor:
         """[lines, columns, before + columns], whether a token sees another; all see the *before* tokens of the prefix."""

@@ -37,7 +37,8 @@ class Want:
     tokens: Sequence[int]
 
 
-Readings = tuple[Sequence[tuple[int, int, int, int]], Sequence[float]]
+Readings = tuple[Sequence[tuple[int, int, int, int]], Sequence[float], int]
+"""What was read off a batch, the log-probabilities, and how many tokens the batch had."""
 OnBatch = Callable[[list[int], list[torch.Tensor]], None]
 """Told the indices of finished wants and, for each, its log-probabilities (fp32, on the CPU). Batches come in any order."""
 
@@ -78,8 +79,9 @@ class Scorer:
         share = self._may_share(max(len(want.ids) for want in wants))
         found = [torch.zeros(len(want.tokens)) for want in wants]
         missing = [len(want.tokens) for want in wants]
-        computed = self.tokens_computed
-        for reads, logprobs in self._shared(wants, todo) if share else self._alone(wants, todo):
+        paid = 0
+        for reads, logprobs, computed in self._shared(wants, todo) if share else self._alone(wants, todo):
+            paid += computed
             done = []
             for (*_, sequence, slot), logprob in zip(reads, logprobs, strict=True):
                 found[sequence][slot] = logprob
@@ -87,8 +89,8 @@ class Scorer:
                 if not missing[sequence]:
                     done.append(sequence)
             if done:
-                self.tokens_reused += sum(len(wants[i].ids) for i in done) - (self.tokens_computed - computed)
-                computed = self.tokens_computed
+                self.tokens_reused += sum(len(wants[i].ids) for i in done) - paid
+                paid = 0
                 on_batch(done, [found[i] for i in done])
 
     def _alone(self, wants: Sequence[Want], todo: Set[int]) -> Iterator[Readings]:
@@ -137,14 +139,14 @@ class Scorer:
                 passed = self._try([[piece]], keys_values, wants, keep=True)
                 if passed is not None:
                     keys_values, start = passed.keys_values, end
-                    yield passed.grid.reads, passed.logprobs
+                    yield passed.grid.reads, passed.logprobs, passed.grid.tokens
             path.append((node, keys_values))
 
     def _compute(self, lines: list[Line], prefix: KeysValues, wants: Sequence[Want]) -> Iterator[Readings]:
         """A batch; in halves, again and again, when it doesn't fit into memory."""
         passed = self._try(lines, prefix, wants)
         if passed is not None:
-            yield passed.grid.reads, passed.logprobs
+            yield passed.grid.reads, passed.logprobs, passed.grid.tokens
             return
         if len(lines) == 1:
             lines = [[unit] for unit in lines[0]]
@@ -176,10 +178,9 @@ class Scorer:
         tokens = [wants[sequence].tokens[slot] for *_, sequence, slot in grid.reads]
         passed = self._forward.run(grid, prefix, tokens, keep)
         nodes = [node for line in lines for unit in line for node in unit.subtree()]
-        computed = sum(node.end - node.start for node in nodes)
         visible = sum((node.end - node.start) * (node.start + 1 + node.end) // 2 for node in nodes)
-        self.tokens_computed += computed
-        self.flops += self._costs.flops(computed, visible, passed.outputs)
+        self.tokens_computed += grid.tokens
+        self.flops += self._costs.flops(grid.tokens, visible, passed.outputs)
         return passed
 
     def _may_share(self, longest: int) -> bool:
@@ -206,7 +207,7 @@ class Scorer:
         try:
             everything = set(range(len(wants)))
             shared, alone = (
-                {read[2:]: logprob for reads, found in readings for read, logprob in zip(reads, found, strict=True)}
+                {read[2:]: logprob for reads, found, _ in readings for read, logprob in zip(reads, found, strict=True)}
                 for readings in (self._shared(wants, everything, unit=6, worth=1), self._alone(wants, everything))
             )
         except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:

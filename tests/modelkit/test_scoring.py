@@ -125,7 +125,8 @@ def test_few_shot_prompts_compute_their_shots_once() -> None:
 @given(wants=trees(), data=st.data())
 def test_what_is_done_again_after_a_stop_has_the_very_same_digits(wants: list[Want], data: st.DataObject) -> None:
     left = data.draw(st.sets(st.integers(0, len(wants) - 1)))
-    whole, rest = score(Scorer(model_of("llama"), 64), wants), {}
+    whole = score(Scorer(model_of("llama"), 64), wants)
+    rest: dict[int, torch.Tensor] = {}
     scorer = Scorer(model_of("llama"), 64)
     scorer.score(wants, lambda indices, found: rest.update(zip(indices, found, strict=True)), left)
     assert left <= set(rest)
@@ -164,7 +165,8 @@ def test_a_recurrent_model_is_not_shared_by_its_configuration_or_found_out_by_tr
 
 
 def test_bf16_stays_within_a_tenth_of_a_nat() -> None:
-    model, wants = tiny("llama").to(torch.bfloat16), few_shot()
+    model: Any = tiny("llama")
+    model, wants = model.to(torch.bfloat16), few_shot()
     for found, want in zip(score(Scorer(model, 64), wants), wants, strict=True):
         torch.testing.assert_close(found, slow(model, want), atol=0.1, rtol=0)
 
