@@ -101,6 +101,10 @@ class SlotCache(Cache):
             raise UserError(f"models of type {model.config.model_type} keep more than keys and values, so they can't generate here.")
         self.window = min((int(layer.sliding_window) for layer in usual if isinstance(layer, DynamicSlidingWindowLayer)), default=None)
         """Columns that every layer sees; beyond them, layers with a sliding window would need masks of their own."""
+        shape: Any = model.config.get_text_config(decoder=True)
+        size = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+        heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
+        self._expected_bytes = 2 * len(usual) * heads * size * model.dtype.itemsize
         self.rows = self.columns = 0
         self.view = _View()
         super().__init__(layers=[_SlotLayer(self) for _ in usual])
@@ -152,9 +156,9 @@ class SlotCache(Cache):
             layer.values[row, :, :length] = values[:, :length]
 
     def token_bytes(self) -> int:
-        """Bytes per token of one sequence; 0 before the first forward pass."""
+        """Bytes per token of one sequence."""
         tensors = [tensor for layer in self._slots() if layer.is_initialized for tensor in (layer.keys, layer.values)]
-        return sum(tensor.shape[1] * tensor.shape[3] * tensor.element_size() for tensor in tensors)
+        return sum(tensor.shape[1] * tensor.shape[3] * tensor.element_size() for tensor in tensors) or self._expected_bytes
 
     def _slots(self) -> list[_SlotLayer]:
         return self.layers  # type: ignore[return-value]

@@ -6,8 +6,6 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tokenizers.decoders import DecodeStream
-
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -24,6 +22,10 @@ _OPEN_EMOJI = re.compile(
 """An emoji at the end of a text that a further character might continue (Unicode Technical Standard 51, section 1.4)."""
 
 
+_LONGEST_CHARACTER = 5
+"""Tokens that a character of four bytes may take, with one for the blank that some tokenizers put first."""
+
+
 class TextStream:
     """Decodes one reply incrementally, with constant work per token.
 
@@ -33,8 +35,9 @@ class TextStream:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str] = ()) -> None:
-        self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
+        self._decode = getattr(tokenizer, "backend_tokenizer", tokenizer).decode
+        self._ids: list[int] = []
+        self._known, self._prefix = 0, ""
         self._stops = [stop for stop in stops if stop]
         self._pieces: list[str] = []
         self._held = ""
@@ -49,13 +52,28 @@ class TextStream:
         """Add a token; return the text that became certain with it (often empty)."""
         if self.finished:
             return ""
-        self._held += self._stream.step(self._tokenizer.backend_tokenizer, token) or ""
+        self._held += self._decoded(token)
         found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
             self.finished = True
             self._held = self._held[: min(found)]
             return self._release(len(self._held))
         return self._release(min(_open_stop(self._held, self._stops), _open_emoji(self._held)))
+
+    def _decoded(self, token: int) -> str:
+        """What *token* adds to the text. The tokens of the last piece stay in the window, since decoders look at what stands before.
+
+        Bytes that are no character are waited for at most as long as the longest takes; after that they are not going to be one.
+        """
+        self._ids.append(token)
+        text = str(self._decode(self._ids, skip_special_tokens=True))
+        if text.endswith("\ufffd") and len(self._ids) - self._known < _LONGEST_CHARACTER:
+            return ""
+        piece = text[len(self._prefix) :]
+        del self._ids[: self._known]
+        self._known = len(self._ids)
+        self._prefix = str(self._decode(self._ids, skip_special_tokens=True))
+        return piece
 
     def flush(self) -> str:
         """The reply has ended: return what was held back. Bytes that never became a character are left out."""

@@ -108,8 +108,8 @@ def kept_by_transformers(logits: torch.Tensor, sampling: Sampling) -> list[int]:
     """Which tokens transformers' own processors, one after the other, leave possible."""
     from transformers.generation import logits_process as own
 
-    ids = torch.zeros(1, 0, dtype=torch.long)
-    scores = own.TemperatureLogitsWarper(sampling.temperature)(ids, logits)
+    ids: Any = torch.zeros(1, 0, dtype=torch.long)
+    scores: Any = own.TemperatureLogitsWarper(sampling.temperature)(ids, logits)
     if sampling.top_k:
         scores = own.TopKLogitsWarper(sampling.top_k)(ids, scores)
     if sampling.top_p < 1:

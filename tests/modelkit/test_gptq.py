@@ -119,7 +119,7 @@ def test_few_rows_go_through_the_int4_kernel_and_many_do_not(sym: bool, scattere
     expected = x @ given.dequantise().T
     few, many = layer(x[:KERNEL_ROWS]), layer(x)
     assert not torch.equal(few, many[:KERNEL_ROWS])
-    torch.testing.assert_close(many, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(many, expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
     assert float((few - expected[:KERNEL_ROWS]).norm() / expected[:KERNEL_ROWS].norm()) < 2e-2
 
 

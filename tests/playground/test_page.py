@@ -88,9 +88,9 @@ def test_stop_ends_a_reply_and_a_cancelled_request_frees_the_model(serve: Serve,
     client.predict(1, "pocket/sft", None, None, None, api_name="/again")
     job = client.submit(*SAMPLING, api_name="/column_1")
     assert going.wait(60)
-    assert loaded.decoding.locked()
+    assert loaded.engine.busy
     job.cancel()
-    wait_until(lambda: not loaded.decoding.locked())
+    wait_until(lambda: not loaded.engine.busy)
 
 
 def test_a_checkpoint_that_is_not_offered_is_refused(serve: Serve, finished_run: Path) -> None:
