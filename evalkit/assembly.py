@@ -33,6 +33,12 @@ def missing(tasks: Sequence[Task], entries: Entries) -> int:
     return answers + sum(pair not in entries.facts for _, pair in pairs)
 
 
+def missing_subjects(task: ChoiceTask) -> list[str]:
+    """The benchmark's subjects that aren't asked: a score without them is not the official one."""
+    asked = {item.subject for item in task.items}
+    return [subject for subject in task.expected if subject not in asked]
+
+
 def result(prepared: Prepared, entries: Entries) -> tuple[Result, Samples]:
     """The result and the samples of each task, method by method, in the order of its items."""
     samples: Samples = {}
@@ -88,6 +94,8 @@ def _task_score(task: Task, found: dict[str, list[Sample]], entries: Entries, pr
             "majority": majority(items, task.protocol.official),
             "approximate": task.protocol.approximate,
             "data_notes": task.notes,
+            "missing_subjects": missing_subjects(task),
+            "origin": task.origin,
         }
     else:
         facts["chat"] = not isinstance(task, TextTask)
@@ -99,7 +107,9 @@ def _score(task: Task, name: str, samples: Sequence[Sample]) -> MethodScore:
     own = unpermuted(samples)
     score = method(name).score(task, own)
     if isinstance(task, ChoiceTask):
-        further: dict[str, Any] = {}
+        further = task.protocol.further(own)
+        if missing_subjects(task):
+            further["official"] = None
         if len(own) < len(samples):
             further["permutation"] = robustness(samples)
         guessing = chance(task.items)

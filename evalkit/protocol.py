@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 from evalkit.fitting import Ask, Rule
-from evalkit.types import LETTERS, Question
+from evalkit.types import LETTERS, Question, Sample
 
 
 def words(subject: str) -> str:
@@ -95,6 +95,10 @@ class Protocol:
     def turns(self, question: Question, method: str) -> tuple[str, str]:
         """The question as a user's turn, and the assistant's answer to it, as far as it is known."""
         return self.block(question, method), self.reply(question).strip()
+
+    def further(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """Numbers of the benchmark's own beside the score of these samples."""
+        return {}
 
     def asks(self, subject: str, shots: Sequence[Question], items: Sequence[Question], method: str) -> list[Ask]:
         """The parts of the prompts of one subject's questions, plain and as chats."""

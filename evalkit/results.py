@@ -13,6 +13,7 @@ from typing import Any
 
 from evalkit import report
 from evalkit.types import Sample
+from evalkit.validation import Finding
 from modelkit import atomic
 from modelkit.errors import UserError
 from modelkit.fingerprint import sha256_of_text
@@ -42,14 +43,27 @@ def check_writable(out: Path) -> None:
         raise UserError(f"{out} can't be written ({error.strerror}): name another --out.") from None
 
 
-def write(out: Path, result: Result, samples: dict[str, list[Sample]], log_prompts: bool) -> None:
-    """Write the result, one line for each item and method per task, and the page of it. All appears at once, or nothing."""
+def write(
+    out: Path,
+    result: Result,
+    samples: dict[str, list[Sample]],
+    log_prompts: bool,
+    findings: dict[str, Sequence[Finding]] | None = None,
+) -> None:
+    """Write the result, one line for each item and method per task, and the page of it. All appears at once, or nothing.
+
+    :param findings: what the validation of each task's data found; ``quarantine.jsonl`` has a line for each.
+    """
     with atomic.directory(out) as folder:
         (folder / "samples").mkdir()
         for task, lines in samples.items():
             with (folder / "samples" / f"{task}.jsonl").open("w", encoding="utf-8") as file:
                 for sample in lines:
                     file.write(json.dumps(sample.to_json(log_prompts), ensure_ascii=False) + "\n")
+        with (folder / "quarantine.jsonl").open("w", encoding="utf-8") as file:
+            for task, found in (findings or {}).items():
+                for finding in found:
+                    file.write(json.dumps({"task": task, **finding.to_json()}, ensure_ascii=False, default=str) + "\n")
         (folder / "results.json").write_text(
             json.dumps(result.model_dump(mode="json"), ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
         )

@@ -59,6 +59,11 @@ def notes(result: Result) -> list[str]:
             lines.append(f"{task}: not all {score.shots} shots fit the model's context; questions by shots used: {used or 'none'}")
         if approximate := extra.get("approximate"):
             lines.append(f"{task} is approximate: {approximate}")
+        if missing := extra.get("missing_subjects"):
+            named = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+            lines.append(f"{task}: not the official number, since {len(missing)} of the benchmark's subjects are missing: {named}")
+        if oddities := extra.get("data_notes"):
+            lines.append(f"{task}: in its data, by row in quarantine.jsonl: " + ", ".join(f"{rule} {n:,}" for rule, n in oddities.items()))
         lines += [f"{task}: {count:,} unscored: {reason}" for reason, count in score.unscored_reasons.items()]
         if tokens := extra.get("letter_tokens"):
             lines.append(f"{task}: letters are tokens {tokens}; beginning of sequence: {extra['bos']}")
@@ -71,6 +76,10 @@ def notes(result: Result) -> list[str]:
             numbers = {key: value for key, value in further.items() if isinstance(value, float) or (isinstance(value, int) and value)}
             if numbers:
                 lines.append(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in numbers.items()))
+            for exam, part in (further.get("exam") or {}).items():
+                lines.append(
+                    f"{name}: {part['points']:.1f} of the {part['of']:.0f} points that objective papers decide in the exam of {exam}"
+                )
             if sure := further.get("calibration"):
                 lines.append(f"{name}: mean confidence {sure['confidence']:.1%}, ECE {sure['ece']:.3f}, Brier score {sure['brier']:.3f}")
             if turned := further.get("permutation"):

@@ -10,67 +10,10 @@ from typing import Any
 from evalkit.protocol import Protocol
 from evalkit.reading import Entry, read_json, sha256_of_files
 from evalkit.tasks.folders import below, near
-from evalkit.types import ChoiceTask, Question
+from evalkit.tasks.gaokao_papers import PAPERS, Paper, objective_part
+from evalkit.types import ChoiceTask, Question, Sample
 from evalkit.validation import Finding, checked
 from modelkit.errors import DataError, UserError
-
-_STEPS = "请你一步一步思考并将思考过程写在【解析】和<eoe>之间。你将从A，B，C，D中选出"
-_ONE = (
-    "请你做一道{subject}选择题\n"
-    + _STEPS
-    + "正确的答案，并写在【答案】和<eoa>之间。\n例如：【答案】: A <eoa>\n完整的题目回答的格式如下：\n"
-    "【解析】 ... <eoe>\n【答案】 ... <eoa>\n请你严格按照上述格式作答。\n题目如下："
-)
-_SEVERAL = (
-    "请你做一道{subject}。\n请你一步一步思考。每一题你将从A，B，C，D中选出正确的答案，并写在【答案】和<eoa>之间。\n"
-    "例如：（1）【答案】 A <eoa>\n（2）【答案】 B <eoa>\n请你严格按照上述格式作答。\n"
-)
-_PHYSICS = (
-    "请你做一道物理选择题。\n" + _STEPS + "所有符合题意的答案，并写在【答案】和<eoa>之间。\n例如：【答案】 AB <eoa>\n"
-    "完整的题目回答的格式如下：\n【解析】 ... <eoe>\n【答案】... <eoa>\n请你严格按照上述格式作答。\n"
-)
-_USAGE = (
-    "请你做一道语文选择题\n" + _STEPS + "正确的答案，并写在【答案】和<eoa>之间。\n例如：【答案】: A <eoa>\n完整的题目回答的格式如下：\n"
-    "（1）【解析】 ... <eoe>\n【答案】 ... <eoa>\n（2）【解析】 ... <eoe>\n【答案】 ... <eoa>\n"
-    "请你严格按照上述格式作答。如果不止一道题，请分别作答\n题目如下："
-)
-_SEVEN = "请回答下面的问题，将符合题意的五个选项的字母写在【答案】和<eoa>之间，例如“【答案】 A B C D E <eoa>\n请严格按照上述格式作答。\n"
-
-
-@dataclass(frozen=True)
-class Paper:
-    """A file's subject, its instruction, and how its answers count."""
-
-    subject: str
-    instruction: str
-    letters: str = "ABCD"
-    multiple: bool = False
-
-
-def _one(subject: str, chinese: str) -> Paper:
-    return Paper(subject, _ONE.replace("{subject}", chinese))
-
-
-def _several(subject: str, what: str) -> Paper:
-    return Paper(subject, _SEVERAL.replace("{subject}", what))
-
-
-PAPERS = {
-    "2010-2013_English_MCQs": _one("English", "英语"),
-    "2010-2022_Biology_MCQs": _one("Biology", "生物"),
-    "2010-2022_Chemistry_MCQs": _one("Chemistry", "化学"),
-    "2010-2022_Chinese_Lang_and_Usage_MCQs": Paper("Chinese", _USAGE),
-    "2010-2022_Chinese_Modern_Lit": _several("Chinese", "语文阅读理解题，其中包含三个小题"),
-    "2010-2022_English_Fill_in_Blanks": _several("English", "英语完形填空题,其中包含二十个小题"),
-    "2010-2022_English_Reading_Comp": _several("English", "英语阅读理解题，其中包含三到五个小题"),
-    "2010-2022_Geography_MCQs": _several("Geography", "地理选择题，其中包含两到三个小题"),
-    "2010-2022_History_MCQs": _one("History", "历史"),
-    "2010-2022_Math_II_MCQs": _one("Liberal-arts mathematics", "数学"),
-    "2010-2022_Math_I_MCQs": _one("Science mathematics", "数学"),
-    "2010-2022_Physics_MCQs": Paper("Physics", _PHYSICS, multiple=True),
-    "2010-2022_Political_Science_MCQs": _one("Politics", "政治"),
-    "2012-2022_English_Cloze_Test": Paper("English", _SEVEN, "ABCDEFG"),
-}
 
 
 @dataclass(frozen=True)
@@ -85,6 +28,10 @@ class Exam(Protocol):
         """The question alone."""
         number = f"（{question.part + 1}）" if question.parts > 1 else ""
         return question.text.strip() + "\n" + (f"{number}【答案】" if method == "letters" else ""), ""
+
+    def further(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """The objective part of the exam's points."""
+        return {"exam": objective_part(samples)}
 
 
 OFFICIAL = Exam(

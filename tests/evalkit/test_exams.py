@@ -269,3 +269,12 @@ def test_a_damaged_paper_is_named(tmp_path: Path, content: str, complaint: str) 
     (tmp_path / "Data/Objective_Questions/2010-2022_Math_I_MCQs.json").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=complaint):
         gaokao.load(tmp_path)
+
+
+def test_the_objective_part_of_the_exam_needs_all_of_its_papers(shared: Path) -> None:
+    task = gaokao.load(shared / "data")
+    right = [Sample(item, "generate", gold=item.gold, prediction=item.gold, correct=True) for item in task.items]
+    exam = task.protocol.further(right)["exam"]
+    assert exam == {"science": {"points": pytest.approx(331), "of": 331}, "liberal arts": {"points": pytest.approx(350), "of": 350}}
+    without = [sample for sample in right if sample.item.subject != "2010-2022_Biology_MCQs"]
+    assert set(task.protocol.further(without)["exam"]) == {"liberal arts"}
