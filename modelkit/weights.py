@@ -99,8 +99,11 @@ class Weights:
         return iter(self._places)
 
     def find(self, name: str, prefix: str) -> str | None:
-        """The file's name for a model's parameter: with or without the base model's *prefix*, as checkpoints differ in that."""
-        candidates = (name, name.removeprefix(f"{prefix}."), f"{prefix}.{name}")
+        """The file's name for a model's parameter: with or without the base model's *prefix*, as checkpoints differ in that.
+
+        GPT-NeoX calls its output layer by another name in files than in transformers 5.
+        """
+        candidates = (name, name.removeprefix(f"{prefix}."), f"{prefix}.{name}", name.replace("lm_head.", "embed_out."))
         return next((candidate for candidate in candidates if candidate in self._places), None)
 
     def read(self, name: str) -> torch.Tensor:

@@ -6,8 +6,8 @@ in which they run, and layers that are given the same tensor (query, key and val
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from torch import nn
 
 from modelkit.errors import ModelError
 from modelkit.gptq.load import linear_shape
+from modelkit.scoring.linear import fast_linear
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -98,7 +99,8 @@ def returns_tuple(model: PreTrainedModel, blocks: Blocks, ids: torch.Tensor) -> 
 @torch.no_grad()
 def run_block(block: nn.Module, hidden: torch.Tensor, call: Call) -> torch.Tensor:
     """The block's hidden states [1, T, H] for one sequence."""
-    output = block(hidden, *call[0], **call[1])
+    with fast_linear(hidden.device, hidden.dtype):
+        output = block(hidden, *call[0], **call[1])
     return output[0] if isinstance(output, tuple) else output
 
 
@@ -127,20 +129,28 @@ def groups_in_order(block: nn.Module, hidden: torch.Tensor, call: Call) -> list[
     return [*groups.values(), *([name] for name in layers if name not in ran)]
 
 
-@contextmanager
-def hessian_of(layer: nn.Module, inputs: int, device: torch.device) -> Iterator[torch.Tensor]:
-    """Collect H = Σ x xᵀ [K, K], fp32, over every input row that the layer sees meanwhile."""
-    hessian = torch.zeros(inputs, inputs, device=device)
+def hessian_of(layer: nn.Module, block: nn.Module, inputs: int, sequences: Iterable[tuple[torch.Tensor, Call]]) -> torch.Tensor:
+    """H = Σ x xᵀ [K, K], fp32, over every input row that the layer sees while the block runs; what comes after it is not run."""
+
+    class Enough(Exception):
+        pass
+
+    hessian: torch.Tensor | None = None
 
     def add(_module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        nonlocal hessian
         rows = given[0].reshape(-1, inputs).float()
-        hessian.addmm_(rows.T, rows)
+        hessian = rows.T @ rows if hessian is None else hessian.addmm_(rows.T, rows)
+        raise Enough
 
     hook = layer.register_forward_pre_hook(add)
     try:
-        yield hessian
+        for hidden, call in sequences:
+            with suppress(Enough):
+                run_block(block, hidden, call)
     finally:
         hook.remove()
+    return torch.zeros(inputs, inputs) if hessian is None else hessian
 
 
 @contextmanager

@@ -108,6 +108,7 @@ def run(settings: Settings, watch: Callable[[At], None] = lambda at: None, say: 
     loader: Any = AutoModelForSequenceClassification if checkpoint.is_reward_model(source) else AutoModelForCausalLM
     worker = _Worker(settings, skeleton(source, loader, torch.float32, settings.device), Weights(source), report)
     _open_partial(partial, settings, samples, say)
+    watch(At(0, len(worker.blocks)))
     for i in range(len(worker.blocks)):
         file = partial / f"block-{i:05d}.safetensors"
         done = _read_block(file)
@@ -171,9 +172,8 @@ class _Worker:
             if not chosen:
                 continue
             inputs, _ = linear_shape(layers[chosen[0]]) or (0, 0)
-            with hessian_of(layers[chosen[0]], inputs, self.settings.device) as hessian:
-                for j, hidden in enumerate(self.hidden):
-                    run_block(block, hidden, self._call(j, i))
+            sequences_in = ((hidden, self._call(j, i)) for j, hidden in enumerate(self.hidden))
+            hessian = hessian_of(layers[chosen[0]], block, inputs, sequences_in)
             for name in chosen:
                 solution, layer_report = _solve(f"{path}.{name}", _weight(layers[name]), hessian, self.settings.grid)
                 packed = export.packed(solution, self.settings.grid.bits)
@@ -213,7 +213,12 @@ class _Worker:
 
     def save_rest(self, file: Path) -> Path:
         """Write everything outside the blocks, in 16 bits."""
-        tensors = {name: value.half().contiguous().cpu() for name, value in self.model.named_parameters() if not value.is_meta}
+        tensors = {}
+        for name, value in self.model.named_parameters():
+            if not value.is_meta:
+                source = self.weights.find(name, self.model.base_model_prefix) or name
+                kept = name if source.endswith(name) or name.endswith(source) else source
+                tensors[kept] = value.half().contiguous().cpu()
         save_file(tensors, file)
         return file
 

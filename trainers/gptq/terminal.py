@@ -30,9 +30,7 @@ class Terminal:
             disable=not errors.is_terminal,
         )
         self._task = self._bars.add_task("blocks", total=None, layer="")
-        grid = settings.grid
-        order = " · act-order" + (", static groups" if grid.static_groups else "") if grid.act_order else ""
-        self.say(f"{settings.model} → {settings.out} · {grid.bits} bits · group {grid.group} · {'sym' if grid.sym else 'asym'}{order}")
+        self._settings = settings
 
     def __enter__(self) -> Terminal:
         self._bars.start()
@@ -44,6 +42,10 @@ class Terminal:
     def watch(self, at: At) -> None:
         """Follow the work; fall-backs and raised damping are said as they happen."""
         layer = at.layer
+        if at.block == 0 and layer is None:
+            grid = self._settings.grid
+            traits = ["sym" if grid.sym else "asym", *["act-order"] * grid.act_order, *["static groups"] * grid.static_groups]
+            self.say(f"{self._settings.model} → {self._settings.out} · {grid.bits} bits · group {grid.group} · {' · '.join(traits)}")
         text = "" if layer is None else f"{layer.name}  lost {layer.error:.3%} (to nearest {layer.nearest_error:.3%})"
         self._bars.update(self._task, completed=at.block, total=at.blocks, layer=text)
         if layer is not None and layer.fallback:
@@ -53,7 +55,7 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """One line."""
-        self._bars.console.print(text, markup=False)
+        self._bars.console.print(text, markup=False, soft_wrap=True)
 
     def show(self, report: Report) -> None:
         """What became of the model, by kind of layer."""
@@ -70,5 +72,6 @@ class Terminal:
         self._console.print(
             f"{counts.used} calibration sequences, {report.tokens:,} tokens ({counts.truncated} cut, {counts.bad} bad rows put aside) · "
             f"{fallen} layers rounded to nearest · {len(report.dense)} left in 16 bits · {report.resumed_blocks} blocks taken up",
+            soft_wrap=True,
         )
         self._console.print(f"{report.bytes_before / 1e6:,.1f} MB → {report.bytes_after / 1e6:,.1f} MB in {report.seconds:.0f} s")
