@@ -39,7 +39,7 @@ def run(prepared: Prepared, count: int, arguments: Sequence[str], say: Say) -> N
     """
     total = sum(len(task.items) * len(assembly.methods_of(task)) for task in prepared.plan.tasks)
     with progress() as watch, _started(count, arguments) as workers:
-        known = journal.read(prepared.out, prepared.digest).count()
+        known = journal.count(prepared.out, prepared.digest)
         advance = watch(f"{count} workers", total, known)
         alive = dict(enumerate(workers))
         while alive:
@@ -49,7 +49,7 @@ def run(prepared: Prepared, count: int, arguments: Sequence[str], say: Say) -> N
                     del alive[rank]
                     if process.returncode:
                         say(f"worker {rank} of {count} {_ending(process.returncode)}; the others go on.")
-            now = journal.read(prepared.out, prepared.digest).count() if alive else total
+            now = journal.count(prepared.out, prepared.digest) if alive else total
             advance(max(0, now - known))
             known = max(known, now)
         failed = [(rank, process.returncode, _last_line(said)) for rank, (process, said) in enumerate(workers) if process.returncode]
