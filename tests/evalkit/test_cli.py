@@ -16,20 +16,12 @@ from evalkit.cli import app
 from evalkit.methods import text
 from modelkit.records import Result
 from modelkit.run import Run
-from tests.evalkit.tiny import write_csv
 
 ROOT = Path(__file__).parents[2]
 
 
 def evalkit(*arguments: object) -> Done:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
-
-
-def assert_one_sentence(done: Done, *parts: str, status: int = 2) -> None:
-    assert done.exit_code == status, done.output
-    (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("error: ")
-    assert all(part in line for part in parts), line
 
 
 def test_tasks_lists_benchmarks_protocols_and_kinds() -> None:
@@ -46,19 +38,6 @@ def test_a_suite_ends_in_a_table_and_a_result_in_the_run(run: Run, tmp_path: Pat
     assert "bits_per_byte" in done.stdout
     assert str(tmp_path / "out") in done.stdout
     assert Result.read(tmp_path / "out" / "results.json").tasks["pocket.choice"].methods["letters"].n == 2
-
-
-def test_mistakes_get_one_sentence_and_leave_nothing(run: Run, tmp_path: Path) -> None:
-    sft = run.checkpoint("sft")
-    bad = tmp_path / "bad"
-    write_csv(bad / "data/dev/law_dev.csv", [["Q", "1", "2", "3", "4", "A"]])
-    write_csv(bad / "data/test/law_test.csv", [["Q", "1", "2", "3", "4", "A"], ["Q", "1", "2", "3", "A"]])
-    assert_one_sentence(evalkit("run", "-m", tmp_path / "no", "-t", "mmlu"), "no checkpoint at", "check the path", status=3)
-    assert_one_sentence(evalkit("run", "-m", sft, "-t", "mmlu", "--data", tmp_path / "no"), "there is no folder")
-    assert_one_sentence(evalkit("run", "-m", sft, "-t", "mmlu", "--data", bad, "--shots", 1), "law_test.csv:2 has 5 columns")
-    assert_one_sentence(evalkit("run", "-m", sft, "-t", "nothing"), "'nothing' is no task")
-    assert_one_sentence(evalkit("run", "-m", sft, "-t", "pocket", "--dtype", "fp8"), "'fp8' is no dtype")
-    assert [path.name for path in tmp_path.iterdir()] == ["bad"]
 
 
 @pytest.mark.parametrize(("task", "official"), [("mmlu", "micro"), ("cmmlu", "macro"), ("ceval", "macro")])
