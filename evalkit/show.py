@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+_MANY_UNPARSED = 0.05
+
 
 def table(result: Result) -> Table:
     """One row for each task and method. A star marks the average that the protocol calls official.
@@ -73,6 +75,18 @@ def notes(result: Result) -> list[str]:
             if checked := further.get("verified"):
                 lines.append(f"{name}: {checked['n']:,} scored again, alone and without reuse: max |Δ log p| {checked['max_delta']:.1e}")
             further.pop("over_chance", None)
+            if unparsed := further.pop("unparsed", 0):
+                much = " – many: read some of them before you trust the score" if unparsed > _MANY_UNPARSED * found.n else ""
+                lines.append(f"{name}: {unparsed:,} replies of {found.n:,} state no answer{much}")
+            if shares := further.get("normalisations"):
+                lines.append(
+                    f"{name}: value by log-probability " + ", ".join(f"{kind} {_number(found, value)}" for kind, value in shares.items())
+                )
+            if sets := further.get("multiple"):
+                lines.append(
+                    f"{name}: {sets['n']:,} questions with several right options: {sets['exact_match']:.1%} whole sets, "
+                    f"{sets['partial_credit']:.1%} with partial credit"
+                )
             numbers = {key: value for key, value in further.items() if isinstance(value, float) or (isinstance(value, int) and value)}
             if numbers:
                 lines.append(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in numbers.items()))

@@ -71,6 +71,15 @@ def test_permutations_are_summed_up_and_their_answers_stay_out_of_the_list(tmp_p
     assert len(recorded.lines("mmlu@hendrycks", permuted=True)) == 8
 
 
+@pytest.mark.parametrize(("unparsed", "warned"), [(0, None), (5, False), (6, True)])
+def test_unparsed_replies_are_shown_and_many_of_them_warned_of(tmp_path: Path, unparsed: int, warned: bool | None) -> None:
+    recorded = result(tmp_path / "result", GOLD, ANSWERS)
+    (score,) = (found for task in recorded.result.tasks.values() for found in task.methods.values())
+    score.n, score.unparsed = 100, unparsed  # type: ignore[attr-defined]
+    lines = [line for line in show.notes(recorded.result) if "state no answer" in line]
+    assert [("before you trust" in line) for line in lines] == ([] if warned is None else [warned])
+
+
 def test_a_subject_in_square_brackets_is_no_markup(tmp_path: Path) -> None:
     result(tmp_path / "result", {"[red]law[/]": "A"}, {"[red]law[/]": "B"})
     assert "[red]law[/]/0" in evalkit("show", tmp_path / "result", "--wrong").stdout
