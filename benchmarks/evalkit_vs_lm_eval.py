@@ -4,7 +4,8 @@
 
 DIR of --data holds mmlu/ and cmmlu/ in their original layouts, DIR of --tokenizer a LLaMA tokenizer. The script builds a random
 LLaMA-shaped checkpoint of 51 million parameters, writes lm-eval's own mmlu and cmmlu tasks over the local files, runs both in turn,
-and prints a table. Without --peer-python it makes an environment with lm-eval 0.4.13 beside the checkpoint.
+and prints a table. Without --peer-python it makes an environment with lm-eval 0.4.13 beside the checkpoint. --synthetic needs neither
+data nor peer (see synthetic_scoring.py) and takes a GPU where there is one.
 """
 
 from __future__ import annotations
@@ -248,7 +249,14 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--work", type=Path, help="folder for checkpoint, environment and tasks, used again (default: a temporary one)")
+    parser.add_argument("--synthetic", action="store_true", help="random prompts and no peer: sharing beside what harnesses do")
     given = parser.parse_args()
+    if given.synthetic:
+        sys.path.insert(0, str(ROOT))
+        import synthetic_scoring
+
+        synthetic_scoring.main(SHAPE)
+        return
     with tempfile.TemporaryDirectory() as temporary:
         work = (given.work or Path(temporary)).resolve()
         work.mkdir(parents=True, exist_ok=True)
