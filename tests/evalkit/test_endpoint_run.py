@@ -123,23 +123,11 @@ def test_what_was_given_up_when_the_server_died_is_asked_again(checkpoint: Path,
 
 def test_generate_and_letters_in_a_chat(checkpoint: Path, data: Path) -> None:
     with serve(Served(checkpoint, tops=20)) as served:
-        result = run(
-            data,
-            "-m",
-            "tiny",
-            "--endpoint",
-            served.url,
-            "--chat",
-            "--method",
-            "letters,generate",
-            "--limit",
-            3,
-            "--out",
-            data.parent / "out",
-        )
+        both = ["--chat", "--method", "letters,generate"]
+        result = run(data, "-m", "tiny", "--endpoint", served.url, *both, "--limit", 3, "--out", data.parent / "out")
     methods = result.tasks["mmlu@hendrycks"].methods
     assert {name: found.n for name, found in methods.items()} == {"letters": 3, "generate": 3}
-    assert all("messages" in body for _, body in served.asked if served.asked and "Number" in json.dumps(body))
+    assert all("messages" in body for _, body in served.asked if "Number" in json.dumps(body))
 
 
 def test_options_that_are_for_weights_are_refused(checkpoint: Path, data: Path) -> None:
