@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from modelkit.gptq.load import OFFSETS
 from modelkit.gptq.packing import Packed, pack, pack_zeros
 from trainers.gptq.solver import Grid, Solution
 
 SHARD_BYTES = 1 << 30
 _COPIED = ("generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model")
 _NOTES = ("chat_template*", "reward_reference.json")
-_V1 = 1
 _QUANTIZER = "rlhf-playground:0.1.0"
 
 
@@ -32,11 +32,16 @@ def packed(solution: Solution, bits: int) -> Packed:
     )
 
 
-def tensors_of(name: str, layer: Packed, bias: torch.Tensor | None) -> dict[str, torch.Tensor]:
-    """A layer's tensors under the names of the layout, zero points in version 1 (less one), which every reader knows."""
+def checkpoint_format(grid: Grid) -> str:
+    """Version 1, which every reader knows; version 2 for asymmetric grids, which GPTQModel refuses in another's version 1."""
+    return "gptq" if grid.sym else "gptq_v2"
+
+
+def tensors_of(name: str, layer: Packed, grid: Grid, bias: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """A layer's tensors under the names of the layout."""
     tensors = {
         f"{name}.qweight": layer.qweight,
-        f"{name}.qzeros": pack_zeros(layer.zeros, layer.bits, _V1),
+        f"{name}.qzeros": pack_zeros(layer.zeros, layer.bits, OFFSETS[checkpoint_format(grid)]),
         f"{name}.scales": layer.scales,
         f"{name}.g_idx": layer.g_idx,
     }
@@ -55,7 +60,7 @@ def quantise_config(grid: Grid, damping: float, dense: list[str]) -> dict[str, A
         "true_sequential": True,
         "damp_percent": damping,
         "quant_method": "gptq",
-        "checkpoint_format": "gptq",
+        "checkpoint_format": checkpoint_format(grid),
         "pack_dtype": "int32",
         "meta": {"quantizer": [_QUANTIZER]},
         **({"dynamic": {f"-:^{name.replace('.', chr(92) + '.')}$": {} for name in dense}} if dense else {}),

@@ -27,7 +27,7 @@ from modelkit.checkpoint import StageInfo
 from modelkit.errors import ModelError, UserError
 from modelkit.fingerprint import fingerprint, sha256_of_text
 from modelkit.gptq.layer import always_dequantise
-from modelkit.gptq.load import fill, linear_shape, quantisation_of, skeleton
+from modelkit.gptq.load import OFFSETS, fill, linear_shape, quantisation_of, skeleton
 from modelkit.gptq.packing import CODES_PER_PACK, Packed, unpack_zeros
 from modelkit.weights import Weights
 from trainers.data.dataset import Counts
@@ -177,7 +177,7 @@ class _Worker:
             for name in chosen:
                 solution, layer_report = _solve(f"{path}.{name}", _weight(layers[name]), hessian, self.settings.grid)
                 packed = export.packed(solution, self.settings.grid.bits)
-                tensors |= export.tensors_of(f"{path}.{name}", packed, getattr(layers[name], "bias", None))
+                tensors |= export.tensors_of(f"{path}.{name}", packed, self.settings.grid, getattr(layers[name], "bias", None))
                 _set_weight(layers[name], solution.weight())
                 reports.append(layer_report)
                 yield layer_report
@@ -195,11 +195,11 @@ class _Worker:
     def take_block(self, i: int, tensors: dict[str, torch.Tensor], notes: dict[str, str]) -> None:
         """Put a block that an earlier start has quantised in its place."""
         path, block = self._load_block(i)
-        bits = self.settings.grid.bits
+        bits, offset = self.settings.grid.bits, OFFSETS[export.checkpoint_format(self.settings.grid)]
         for name, layer in linear_layers(block).items():
             full = f"{path}.{name}"
             if f"{full}.qweight" in tensors:
-                zeros = unpack_zeros(tensors[f"{full}.qzeros"], bits, 1)
+                zeros = unpack_zeros(tensors[f"{full}.qzeros"], bits, offset)
                 packed = Packed(bits, tensors[f"{full}.qweight"], tensors[f"{full}.scales"], zeros, tensors[f"{full}.g_idx"])
                 _set_weight(layer, packed.dequantise())
         self.report.layers += [LayerReport(**entry) for entry in json.loads(notes["layers"])]
