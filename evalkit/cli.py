@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -229,12 +230,15 @@ def _stoppable() -> Iterator[None]:
         signal.signal(number, signal.SIG_IGN)
         raise SystemExit(_stopped(128 + number))
 
-    with suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGTERM, stop)
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if main else None
     try:
         yield
     except KeyboardInterrupt:
         raise SystemExit(_stopped(128 + signal.SIGINT)) from None
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _stopped(status: int) -> int:
