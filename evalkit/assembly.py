@@ -92,6 +92,7 @@ def _task_score(task: Task, found: dict[str, list[Sample]], entries: Entries, pr
             "chat": prepared.settings.chat,
             "chance": chance(items),
             "majority": majority(items, task.protocol.official),
+            "average": task.protocol.official,
             "approximate": task.protocol.approximate,
             "data_notes": task.notes,
             "missing_subjects": missing_subjects(task),

@@ -97,7 +97,7 @@ def compare(a: Recorded, b: Recorded, common: bool = False, seed: int = 0) -> tu
                 reason = "has answers that are neither right nor wrong" if not dropped else "has no question that both scored"
                 notes.append(f"{name} · {method}: {reason}, so it is not compared")
                 continue
-            average: Literal["micro", "macro"] = "macro" if left.methods[method].official == "macro" else "micro"
+            average: Literal["micro", "macro"] = "macro" if (left.model_extra or {}).get("average") == "macro" else "micro"
             found.append(_compared(name, method, average, pairs, dropped, seed))
     if not found:
         raise UserError(f"{a.folder} and {b.folder} have nothing to compare: {'; '.join(notes) or 'no task is in both'}.")

@@ -78,6 +78,8 @@ def _section(name: str, task: TaskScore, method: str, found: MethodScore) -> dic
         "permutation": further.get("permutation"),
         "further": {key: value for key, value in further.items() if isinstance(value, int | float)},
         "reasons": task.unscored_reasons,
+        "approximate": extra.get("approximate"),
+        "missing": extra.get("missing_subjects") or [],
     }
 
 

@@ -67,7 +67,7 @@ def write(
         items: list[Any] = [one.item for one in lines]
         choice = ChoiceTask(name, data, items, protocol, {}, 0, ["letters"])
         score = letters.score(choice, lines)
-        told = {"protocol": protocol.name, "chance": 0.25, "bos": "none", "letter_tokens": {"A": [5]}} | facts
+        told = {"protocol": protocol.name, "average": protocol.official, "chance": 0.25, "bos": "none", "letter_tokens": {"A": [5]}} | facts
         tasks[name] = TaskScore(
             data=data, methods={"letters": score}, unscored_reasons=reasons(lines), shots_used={"0": len(lines)}, **told
         )

@@ -12,7 +12,7 @@ from evalkit.compare import compare, write_flips
 from evalkit.tasks.cmmlu import OFFICIAL
 from modelkit.errors import UserError
 from tests.evalkit.answered import result
-from tests.evalkit.test_cli import assert_one_sentence, evalkit
+from tests.evalkit.command import assert_one_sentence, evalkit
 
 GOLD = {"law": "ABCDABCD", "physics": "AAAA"}
 A = {"law": "ABCDBBBB", "physics": "BBBB"}  # right: ABCD of law, its second B

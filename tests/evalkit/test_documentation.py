@@ -11,7 +11,7 @@ import pytest
 from evalkit.submit import QUESTIONS
 from modelkit.run import Run
 from tests.evalkit.answered import result
-from tests.evalkit.test_cli import evalkit
+from tests.evalkit.command import evalkit
 from tests.evalkit.test_submit import answered
 from tests.evalkit.tiny import write_csv
 

@@ -13,7 +13,7 @@ import pytest
 from evalkit.export import to_csv, to_lm_eval
 from evalkit.recorded import Recorded
 from tests.evalkit.answered import questions, result, sample, write
-from tests.evalkit.test_cli import assert_one_sentence, evalkit
+from tests.evalkit.command import assert_one_sentence, evalkit
 
 GOLD = {"law": "ABCD", "physics": "AAAAAA"}
 ANSWERS = {"law": "ABC.", "physics": "ABBBBA"}

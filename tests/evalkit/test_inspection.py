@@ -14,7 +14,7 @@ from evalkit.tasks.mmlu import HENDRYCKS
 from evalkit.types import ChoiceTask
 from modelkit.run import Run
 from tests.evalkit.answered import questions
-from tests.evalkit.test_cli import assert_one_sentence, evalkit
+from tests.evalkit.command import assert_one_sentence, evalkit
 from tests.evalkit.tiny import tiny_tokenizer
 
 

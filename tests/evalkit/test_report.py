@@ -58,6 +58,13 @@ def test_only_the_most_confident_wrong_answers_are_kept_and_the_page_says_how_ma
     assert '"law/500"' not in page
 
 
+def test_a_number_that_is_not_the_official_one_says_so(tmp_path: Path) -> None:
+    made = result(tmp_path / "result", GOLD, ANSWERS, approximate="shots are sampled", missing_subjects=["anatomy", "virology"])
+    page = (made.folder / "report.html").read_text(encoding="utf-8")
+    assert "anatomy, virology" in page
+    assert "shots are sampled" in page
+
+
 def test_option_orders_are_shown_where_they_were_asked(tmp_path: Path) -> None:
     task = permuted(ChoiceTask("mmlu@hendrycks", "sha256:0", questions("law", "AB"), HENDRYCKS, {}, 0, ["letters"]))
     lines = [sample(one, "A") for one in task.items]

@@ -11,7 +11,7 @@ from evalkit.permutation import permuted, robustness
 from evalkit.tasks.mmlu import HENDRYCKS
 from evalkit.types import ChoiceTask
 from tests.evalkit.answered import questions, result, sample, write
-from tests.evalkit.test_cli import assert_one_sentence, evalkit
+from tests.evalkit.command import assert_one_sentence, evalkit
 
 GOLD = {"law": "ABCD", "physics": "AAAAA"}
 ANSWERS = {"law": "ABC.", "physics": "ABBBB"}

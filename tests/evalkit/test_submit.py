@@ -15,7 +15,7 @@ from evalkit.tasks.ceval import CHINESE, OFFICIAL
 from evalkit.types import Question
 from modelkit.errors import UserError
 from tests.evalkit.answered import result, sample, write
-from tests.evalkit.test_cli import assert_one_sentence, evalkit
+from tests.evalkit.command import assert_one_sentence, evalkit
 
 
 def answered(folder: Path, answers: Mapping[str, str]) -> Recorded:
