@@ -10,6 +10,7 @@ the medians of their times are compared, since other work on the machine comes a
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import random
 import resource
@@ -49,6 +50,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 2,
     },
 }
+SMALLEST: dict[str, Any] = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 PROMPT, NEW, STREAMS = 48, 48, 8
 Prompts = list[list[int]]
 console = Console(width=140)
@@ -57,7 +59,9 @@ console = Console(width=140)
 def make(shape: str) -> LlamaForCausalLM:
     """A LLaMA of one of the shapes with random weights."""
     torch.manual_seed(0)
-    config = LlamaConfig(**SHAPES[shape], max_position_embeddings=2048, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2)
+    config = LlamaConfig(
+        **SHAPES.get(shape, SMALLEST), max_position_embeddings=2048, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2
+    )
     return LlamaForCausalLM(config).eval()
 
 
@@ -295,16 +299,16 @@ def resident_bytes() -> int:
 def main() -> None:
     """Measure everything for each shape, or soak only."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", choices=[*SHAPES, "all"], default="all")
+    parser.add_argument("--shape", choices=[*SHAPES, "smallest", "all"], default="all")
     parser.add_argument("--rounds", type=int, default=5, help="rounds in which contenders take turns [5]")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads [all, at most 8]")
     parser.add_argument("--soak", type=float, default=None, metavar="SECONDS", help="only the soak test, for so long")
     asked = parser.parse_args()
     threads = set_threads(asked.threads)
     transformers.logging.set_verbosity_error()
-    console.print(
-        f"torch {torch.__version__}, transformers {transformers.__version__}, {threads} threads; prompts of about {PROMPT} tokens, {NEW} new"
-    )
+    logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}, threads: {threads}"
+    console.print(f"{versions}; prompts of about {PROMPT} tokens, {NEW} new ones")
     table = Table("shape", "what", "measured", "bar")
     for shape in SHAPES if asked.shape == "all" else [asked.shape]:
         if asked.soak is None:
@@ -313,7 +317,7 @@ def main() -> None:
             samples(shape, asked.rounds, table)
             second_turn(shape, table)
             first_token(shape, asked.rounds, table)
-        if asked.soak is not None or shape == "pocket":
+        if asked.soak is not None or shape != "50M":
             soak(shape, asked.soak or 0.0, table)
     console.print(table)
 
