@@ -18,7 +18,7 @@ from evalkit.models import local
 from evalkit.models.local import LocalModel
 from evalkit.planning import Wanted
 from evalkit.preparation import Prepared, Say, Settings, prepare
-from evalkit.types import Item, Sample, Task
+from evalkit.types import ChoiceTask, Item, Sample, Task
 from modelkit import device
 from modelkit.records import Result
 
@@ -69,7 +69,8 @@ def merge(prepared: Prepared) -> Evaluated:
             if owed:
                 return Evaluated(None, prepared.out, owed)
             result, samples = assembly.result(prepared, entries)
-            results.write(prepared.out, result, samples, prepared.settings.log_prompts)
+            findings = {task.name: task.findings for task in prepared.plan.tasks if isinstance(task, ChoiceTask)}
+            results.write(prepared.out, result, samples, prepared.settings.log_prompts, findings)
             result = results.finished(prepared.out, prepared.digest)
         journal.remove(prepared.out, prepared.digest)
     return Evaluated(result, prepared.out)
