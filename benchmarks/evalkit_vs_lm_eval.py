@@ -22,6 +22,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LM_EVAL = "lm_eval[hf]==0.4.13"
@@ -29,7 +30,7 @@ SUBJECTS = {
     "mmlu": ["abstract_algebra", "anatomy", "college_physics", "marketing"],
     "cmmlu": ["agronomy", "anatomy", "college_mathematics", "marketing"],
 }
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "vocab_size": 32000,
     "hidden_size": 512,
     "intermediate_size": 1376,
@@ -69,9 +70,12 @@ json.dump({"seconds": seconds, "scores": scores}, open(out, "w"))
 
 @dataclass
 class Run:
-    """One process: wall-clock seconds as a whole and of scoring alone, bytes at its peak, log-probabilities of the letters by question."""
+    """One process: seconds as a whole, by the clock and of processor time, and of scoring alone; bytes at its peak; log-probabilities of
+    the letters by question.
+    """
 
     whole: float
+    processor: float
     scoring: float
     memory: int
     scores: dict[str, list[float]]
@@ -114,7 +118,7 @@ def write_tasks(benchmark: str, subjects: list[str], data: Path, folder: Path, p
                 if benchmark == "mmlu":
                     rows = [{"question": row[0], "choices": row[1:5], "answer": "ABCD".index(row[5])} for row in csv.reader(stream)]
                 else:
-                    rows = [{name: value for name, value in row.items() if name} for row in csv.DictReader(stream)]  # type: ignore[misc]
+                    rows = [{name: value for name, value in row.items() if name} for row in csv.DictReader(stream)]
             files[split] = str(folder / f"{subject}_{split}.jsonl")
             Path(files[split]).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         task = {
@@ -128,8 +132,8 @@ def write_tasks(benchmark: str, subjects: list[str], data: Path, folder: Path, p
         (folder / f"{subject}.yaml").write_text(json.dumps(task), encoding="utf-8")  # JSON is YAML
 
 
-def process(command: list[str | Path], threads: int, journal: Path | None = None) -> tuple[float, int, float]:
-    """Run a command: seconds, peak bytes, and seconds until something stood in *journal* behind its first line."""
+def process(command: list[str | Path], threads: int, journal: Path | None = None) -> tuple[float, float, int, float]:
+    """Run a command: seconds by the clock and of processor time, peak bytes, seconds until an answer stood in *journal*."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PLAYGROUND_THREADS": str(threads), "HF_DATASETS_OFFLINE": "1"}
     environment |= {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}
     first = [0.0]
@@ -154,28 +158,41 @@ def process(command: list[str | Path], threads: int, journal: Path | None = None
         if child.returncode:
             said.seek(0)
             sys.exit(f"{' '.join(map(str, command))[:200]} failed:\n{said.read().decode(errors='replace')[-3000:]}")
-    return seconds, usage.ru_maxrss * 1024, first[0]
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, first[0]
 
 
 def run_peer(peer: Path, checkpoint: Path, subjects: list[str], tasks: Path, threads: int) -> Run:
     """lm-eval, timed around the method that takes its requests: tokenisation and forward passes."""
     out = tasks / "peer.json"
-    whole, memory, _ = process([peer, "-c", PEER, checkpoint, ",".join(f"local_{one}" for one in subjects), tasks, out], threads)
+    whole, processor, memory, _ = process([peer, "-c", PEER, checkpoint, ",".join(f"local_{one}" for one in subjects), tasks, out], threads)
     found = json.loads(out.read_text(encoding="utf-8"))
-    return Run(whole, found["seconds"], memory, found["scores"])
+    return Run(whole, processor, found["seconds"], memory, found["scores"])
 
 
 def run_ours(checkpoint: Path, benchmark: str, subjects: list[str], data: Path, folder: Path, threads: int) -> Run:
     """evalkit, timed by itself from the loaded model to the last score: prompts, tokenisation and forward passes."""
     with tempfile.TemporaryDirectory(dir=folder) as made:
         out = Path(made) / "result"
-        command = [sys.executable, "-m", "evalkit", "run", "-m", checkpoint, "-t", f"{benchmark}@lm-eval", "--data", data, "--shots", "5"]
+        command: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "evalkit",
+            "run",
+            "-m",
+            checkpoint,
+            "-t",
+            f"{benchmark}@lm-eval",
+            "--data",
+            data,
+            "--shots",
+            "5",
+        ]
         command += ["--subjects", ",".join(subjects), "--dtype", "fp32", "--out", out]
-        whole, memory, first = process(command, threads, out.with_name("result.journal"))
+        whole, processor, memory, first = process(command, threads, out.with_name("result.journal"))
         speed = json.loads((out / "results.json").read_text(encoding="utf-8"))["speed"]
         lines = (out / "samples" / f"{benchmark}@lm-eval.jsonl").read_text(encoding="utf-8").splitlines()
     scores = {row["id"]: list(row["scores"].values()) for row in map(json.loads, lines)}
-    return Run(whole, speed["seconds"], memory, scores, first, speed["tokens_computed"], speed["tokens_reused"], speed["flops"])
+    return Run(whole, processor, speed["seconds"], memory, scores, first, speed["tokens_computed"], speed["tokens_reused"], speed["flops"])
 
 
 def gemm_rate(threads: int, tokens: int = 512) -> dict[str, float]:
@@ -187,7 +204,7 @@ def gemm_rate(threads: int, tokens: int = 512) -> dict[str, float]:
     from modelkit.scoring.linear import fast_linear
 
     torch.set_num_threads(threads)
-    hidden, inner = int(SHAPE["hidden_size"]), int(SHAPE["intermediate_size"])
+    hidden, inner = SHAPE["hidden_size"], SHAPE["intermediate_size"]
     pairs = [(torch.randn(tokens, i), torch.randn(o, i)) for o, i in ((hidden, hidden), (inner, hidden), (hidden, inner))]
     rates = {}
     for name, context in {"MKL": torch.inference_mode(), "oneDNN": fast_linear(torch.device("cpu"), torch.float32)}.items():
@@ -210,12 +227,12 @@ def report(benchmark: str, ours: list[Run], peers: list[Run], rates: list[dict[s
 
     print(f"\n{benchmark}: {len(ours[0].scores)} questions, {len(ours)} runs in turn")
     print(f"{'':34}{'evalkit':>12}{'lm-eval':>12}{'ratio':>9}")
-    for name, field in {"scoring, s": "scoring", "whole process, s": "whole"}.items():
+    for name, field in {"scoring, s": "scoring", "whole process, s": "whole", "whole process, CPU s": "processor"}.items():
         mine, other = [getattr(run, field) for run in ours], [getattr(run, field) for run in peers]
         ratio = median([b / a for a, b in zip(mine, other, strict=True)])
         print(f"{name:34}{median(mine):12.1f}{median(other):12.1f}{ratio:8.1f}×")
-    mine, other = median([run.memory for run in ours]), median([run.memory for run in peers])
-    print(f"{'peak memory, MiB':34}{mine / 2**20:12.0f}{other / 2**20:12.0f}{other / mine:8.2f}×")
+    low, high = median([run.memory for run in ours]), median([run.memory for run in peers])
+    print(f"{'peak memory, MiB':34}{low / 2**20:12.0f}{high / 2**20:12.0f}{high / low:8.2f}×")
     rate = median([run.flops / run.scoring for run in ours])
     print(f"{'tokens computed / reused':34}{ours[0].computed:>12,} / {ours[0].reused:,}")
     print(f"{'GFLOP/s of needed work':34}{rate / 1e9:12.0f}")
@@ -253,7 +270,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.synthetic:
         sys.path.insert(0, str(ROOT))
-        import synthetic_scoring
+        import synthetic_scoring  # type: ignore[import-not-found]
 
         synthetic_scoring.main(SHAPE)
         return
