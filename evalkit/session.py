@@ -46,9 +46,7 @@ def run(model: str, wanted: Wanted, settings: Settings, processes: int, argument
     else:
         done = carry_out(prepared, share, say)
     if done.result is None and share.world > 1:
-        say(
-            f"rank {share.rank} of {share.world} is done; {done.owed:,} answers are still to come from the others, and whoever is last merges."
-        )
+        say(f"rank {share.rank} of {share.world} is done; {done.owed:,} answers are still to come, and whoever is last merges.")
         return
     if done.result is None:
         raise Unaccounted(f"{done.owed:,} questions are neither scored nor have a reason: please report this.")

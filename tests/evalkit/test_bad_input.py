@@ -52,11 +52,11 @@ def run_on(place: Path, **changed: object) -> list[object]:
     return [word for name, value in options.items() if value is not None for word in (name, value)]
 
 
-def spoil(file: str, content: bytes) -> Callable[[Path], None]:
-    return lambda place: (place / file).write_bytes(content) and None
+def spoil(file: str, content: bytes) -> Callable[[Path], object]:
+    return lambda place: (place / file).write_bytes(content)
 
 
-def remove(file: str) -> Callable[[Path], None]:
+def remove(file: str) -> Callable[[Path], object]:
     return lambda place: shutil.rmtree(place / file) if (place / file).is_dir() else (place / file).unlink()
 
 
@@ -86,7 +86,7 @@ def pickled(place: Path) -> None:
         (spoil("out", b"a file"), COMMAND, "holds something else than a result: name another --out"),
     ],
 )
-def test_damaged_files_are_named(place: Path, damage: Callable[[Path], None], status: int, says: str) -> None:
+def test_damaged_files_are_named(place: Path, damage: Callable[[Path], object], status: int, says: str) -> None:
     damage(place)
     assert says in complaint(place, status, *run_on(place))
 

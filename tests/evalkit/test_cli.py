@@ -24,6 +24,13 @@ def evalkit(*arguments: object) -> Done:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
 
+def assert_one_sentence(done: Done, *parts: str, status: int = 2) -> None:
+    assert done.exit_code == status, done.output
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    assert all(part in line for part in parts), line
+
+
 def test_tasks_lists_benchmarks_protocols_and_kinds() -> None:
     done = evalkit("tasks")
     assert done.exit_code == 0
