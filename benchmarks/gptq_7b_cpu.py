@@ -18,7 +18,7 @@ import time
 import torch
 from accelerate import init_empty_weights
 from torch import nn
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
 
 from modelkit.device import prepare_process, set_threads
 from modelkit.gptq.layer import GPTQLinear
@@ -60,7 +60,7 @@ def bytes_per_token(model: LlamaForCausalLM) -> int:
 def moments_of_tokens(model: LlamaForCausalLM) -> list[float]:
     """When reading the prompt began, and when each new token was there."""
     ids = torch.randint(32000, (1, CONTEXT), generator=torch.Generator().manual_seed(0))
-    cache = DynamicCache(config=model.config)
+    cache = StaticCache(config=model.config, max_cache_len=CONTEXT + NEW)
     moments = [time.perf_counter()]
     for _ in range(NEW):
         logits = model(input_ids=ids, past_key_values=cache, logits_to_keep=1).logits

@@ -34,18 +34,18 @@ from trainers.gptq.run import run as run_gptq
 from trainers.gptq.solver import Grid, round_to_nearest
 
 WINDOW = 256
-GROUPS = (32, 64, 128)
+GROUPS = (128, 64, 32)
 ORDERS = {"GPTQ": {}, "act-order": {"act_order": True}}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A checkpoint, what to calibrate it on, and held-out text by language."""
+    """A checkpoint, what to calibrate it on, and held-out texts by language. Long ones are read in windows."""
 
     name: str
     path: Path
     calibration: list[Path]
-    held_out: dict[str, str]
+    held_out: dict[str, list[str]]
 
 
 def subjects(data: Path, cache: Path, run: Path | None, minutes: float) -> Iterator[Subject]:
@@ -54,25 +54,28 @@ def subjects(data: Path, cache: Path, run: Path | None, minutes: float) -> Itera
     files = [cache / f"calibration-{i}.txt" for i in range(len(corpus.training))]
     for file, text in zip(files, corpus.training, strict=True):
         file.write_text(text, encoding="utf-8")
-    yield Subject("pretrained on wikitext-2, Hongloumeng and Alpaca", path, files, corpus.held_out)
+    yield Subject(
+        "pretrained on wikitext-2, Hongloumeng and Alpaca", path, files, {language: [text] for language, text in corpus.held_out.items()}
+    )
     if run is not None:
-        rows = [json.loads(line) for line in (run / "data/benchmark/text.jsonl").read_text(encoding="utf-8").splitlines()]
-        english = [row["text"] for row in rows if row["text"].isascii()]
-        chinese = [row["text"] for row in rows if not row["text"].isascii()]
-        held_out = {"English": "\n".join(english), "Chinese": "\n".join(chinese)}
+        lines = (run / "data/benchmark/text.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line)["text"] for line in lines]
+        held_out = {"English": [row for row in rows if row.isascii()], "Chinese": [row for row in rows if not row.isascii()]}
         yield Subject("the run's RL model", run / "rl", [run / "data/sft.jsonl", run / "data/text.jsonl"], held_out)
 
 
 @torch.no_grad()
-def perplexity(model: PreTrainedModel, ids: list[int]) -> float:
-    """Over consecutive windows, each token but a window's first given those before it in its window."""
-    windows = torch.tensor(ids[: len(ids) // WINDOW * WINDOW]).view(-1, WINDOW)
+def perplexity(model: PreTrainedModel, sequences: list[list[int]]) -> float:
+    """Of each token but a sequence's first, given those before it."""
     total = 0.0
-    for batch in windows.split(16):
-        with fast_linear(batch.device, torch.float32):
-            logits = model(input_ids=batch, use_cache=False).logits[:, :-1]
-        total += float(nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten(), reduction="sum"))
-    return math.exp(total / (len(windows) * (WINDOW - 1)))
+    for start in range(0, len(sequences), 16):
+        batch = [torch.tensor(ids) for ids in sequences[start : start + 16]]
+        ids = nn.utils.rnn.pad_sequence(batch, batch_first=True)
+        targets = nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=-100)[:, 1:]
+        with fast_linear(ids.device, torch.float32):
+            logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+        total += float(nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum"))
+    return math.exp(total / sum(len(ids) - 1 for ids in sequences))
 
 
 def rounded(path: Path, grid: Grid) -> PreTrainedModel:
@@ -93,12 +96,20 @@ def by_gptq(subject: Subject, grid: Grid, samples: int, seed: int) -> PreTrained
     return model
 
 
+def cut(tokenizer: PreTrainedTokenizerBase, documents: list[str], tokens: int) -> list[list[int]]:
+    """Documents as windows of at most 256 tokens, each behind the begin-of-sequence token, about *tokens* in all."""
+    windows: list[list[int]] = []
+    for text in documents:
+        ids = tokenizer(text[: tokens * 8], add_special_tokens=False, verbose=False)["input_ids"]
+        windows += [[tokenizer.bos_token_id, *ids[at : at + WINDOW - 1]] for at in range(0, len(ids), WINDOW - 1)]
+        if sum(map(len, windows)) >= tokens:
+            break
+    return windows[: max(1, tokens // WINDOW)] if len(documents) == 1 else windows
+
+
 def measure(subject: Subject, tokens: int, samples: int, seeds: int) -> None:
     tokenizer: PreTrainedTokenizerBase = checkpoint.load_tokenizer(subject.path)
-    tests = {
-        language: tokenizer(text[: tokens * 8], add_special_tokens=False, verbose=False)["input_ids"][:tokens]
-        for language, text in subject.held_out.items()
-    }
+    tests = {language: cut(tokenizer, documents, tokens) for language, documents in subject.held_out.items()}
 
     def both(model: PreTrainedModel) -> dict[str, float]:
         return {language: perplexity(model, ids) for language, ids in tests.items()}
@@ -107,7 +118,7 @@ def measure(subject: Subject, tokens: int, samples: int, seeds: int) -> None:
     print(f"\n### {subject.name}\n\nfp32: " + ", ".join(f"{language} {value:.3f}" for language, value in exact.items()) + "\n")
     print("| bits | group | language | to nearest | " + " | ".join(ORDERS) + " | gap closed |")
     print("|---|---|---|---|" + "---|" * (len(ORDERS) + 1), flush=True)
-    for bits in (4, 3):
+    for bits in (3, 4):
         for group in GROUPS:
             nearest = both(rounded(subject.path, Grid(bits, group)))
             found = {

@@ -13,8 +13,8 @@ from torch import nn
 
 from modelkit.gptq.packing import KERNEL_GROUPS, Packed, from_cpu_tiles, pack, tile_rows, to_cpu_tiles, unpack
 
-_CHUNK = 1 << 22
-"""Weights that are dequantised at a time: 16 MiB of fp32, so that a large layer never exists whole."""
+_CHUNK = 1 << 21
+"""Weights that are dequantised at a time: 8 MiB of fp32, so that a large layer never exists whole."""
 
 
 class Storage(nn.Module):
@@ -35,7 +35,7 @@ class Storage(nn.Module):
         self.register_buffer("order", None if ascending else order)
 
     def chunks(self) -> list[tuple[int, int]]:
-        """Ranges of outputs of about four million weights each."""
+        """Ranges of outputs of about two million weights each."""
         step = max(64, _CHUNK // self.in_features // 64 * 64)
         return [(start, min(start + step, self.out_features)) for start in range(0, self.out_features, step)]
 
@@ -89,7 +89,9 @@ class CpuTiles(Storage):
         self.group = kernel_group(group)
         repeat = group // self.group
         self.scales_and_shifts: torch.Tensor
-        self.register_buffer("qweight", torch.cat([self._tiles(packed, start, stop) for start, stop in self.chunks()]))
+        self.register_buffer("qweight", torch.empty(self.out_features, self.in_features // 2, dtype=torch.uint8))
+        for start, stop in self.chunks():
+            self.qweight[start:stop] = self._tiles(packed, start, stop)
         shifts = (8 - packed.zeros.float()) * packed.scales.float()
         pairs = torch.stack([packed.scales.float(), shifts], -1).bfloat16().repeat_interleave(repeat, 0)
         self.register_buffer("scales_and_shifts", pairs)
