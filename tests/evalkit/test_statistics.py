@@ -92,9 +92,7 @@ def test_paired_interval_is_that_of_scipys_bootstrap() -> None:
 def test_paired_interval_of_a_macro_average_resamples_within_the_subjects() -> None:
     draw = random.Random(4)
     groups = [[draw.gauss(mean, 1) for _ in range(size)] for mean, size in ((0.0, 200), (1.0, 20))]
-    means = []
-    for _ in range(4000):
-        means.append(statistics.fmean(statistics.fmean(draw.choices(group, k=len(group))) for group in groups))
+    means = [statistics.fmean(statistics.fmean(draw.choices(group, k=len(group))) for group in groups) for _ in range(4000)]
     slow = statistics.quantiles(means, n=40)
     assert paired_interval(groups) == pytest.approx((slow[0], slow[-1]), abs=0.03)
 
