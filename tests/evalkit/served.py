@@ -104,7 +104,7 @@ class Served:
         logprobs = self._model(input_ids=torch.tensor([ids])).logits[0].float().log_softmax(-1)
         rows = [None, *logprobs[:-1]]
         first = 0 if body.get("echo") and self.echo else start
-        text = self._tokenizer.decode(ids[start:])
+        text = str(self._tokenizer.decode(ids[start:]))
         for mark in body.get("stop", []):
             text = text.split(mark)[0]
         choice: dict[str, Any] = {"index": 0, "finish_reason": "length"}
@@ -133,7 +133,7 @@ class Served:
         return {"token": self._text(token), "logprob": float(row[token]), "bytes": None}
 
     def _text(self, token: int) -> str:
-        return self._tokenizer.decode([token])
+        return str(self._tokenizer.decode([token]))
 
 
 PROBE = "One, two, three, four,"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -112,7 +113,11 @@ def test_completions_and_chats_are_those_of_the_checkpoint(served: Served, check
         found: list[dict[int, Written]] = []
         for face in (here, there):
             replies: dict[int, Written] = {}
-            face.complete(prompts, sampling, [], lambda batch, said, replies=replies: replies.update(zip(batch, said, strict=True)))
+
+            def keep(batch: list[int], said: list[Written], replies: dict[int, Written] = replies) -> None:
+                replies.update(zip(batch, said, strict=True))
+
+            face.complete(prompts, sampling, [], keep)
             found.append(replies)
         assert found[0] == found[1]
         assert found[1][0].tokens == 6
@@ -127,7 +132,7 @@ def test_a_stop_string_is_no_part_of_a_reply(served: Served) -> None:
 
 def test_what_the_server_can_do_is_found_out_and_said(checkpoint: Path) -> None:
     everything = "completions with the 20 likeliest tokens' probabilities, with echo; chat with the 20 likeliest tokens' probabilities"
-    cases = [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({}, everything),
         ({"tops": 5}, everything.replace("20", "5")),
         ({"tops": 0}, "completions with no log-probabilities, without echo; chat with no log-probabilities"),
@@ -171,7 +176,7 @@ def test_without_echo_a_letter_out_of_sight_is_bounded_and_cannot_win(checkpoint
 
 def test_a_server_that_drops_the_blank_is_understood(served: Served) -> None:
     served.echo = False
-    served._text = lambda token: served._tokenizer.decode([token]).strip()  # type: ignore[method-assign]
+    served._text = lambda token: str(served._tokenizer.decode([token])).strip()  # type: ignore[method-assign]
     found = asked(letters, served, task())
     assert all(sample.extra["spelled"] == "A" for sample in found.samples if sample.scores)
     assert any(sample.scores for sample in found.samples)
