@@ -10,7 +10,7 @@ from torch import Tensor
 
 from modelkit.errors import UserError
 
-_RANKED = 512
+_RANKED = 128
 """How many of the likeliest tokens are sorted at first; a nucleus rarely holds more, and sorting a vocabulary is dear."""
 
 
@@ -131,18 +131,22 @@ class _Filters:
         """[rows, 1]. Tokens as likely as the last one let in are let in too, so that no order among equals matters."""
         size = min(probabilities.shape[-1], max(_RANKED, self._most))
         ranked = probabilities.topk(size, dim=-1).values
-        nucleus = self._nucleus(probabilities, ranked)
-        if size < probabilities.shape[-1] and bool((nucleus[:, -1:] & (self._k == 0) & (self._p < 1)).any()):
-            ranked = probabilities.sort(dim=-1, descending=True).values
-            nucleus = self._nucleus(probabilities, ranked)
+        nucleus = self._nucleus(probabilities, ranked, self._k, self._p)
         least = ranked.masked_fill(~nucleus, float("inf")).amin(-1, keepdim=True)
+        wide = (nucleus[:, -1:] & (self._k == 0) & (self._p < 1))[:, 0].nonzero()[:, 0]
+        if size < probabilities.shape[-1] and len(wide):
+            rows = probabilities[wide]
+            whole = rows.sort(dim=-1, descending=True).values
+            inside = self._nucleus(rows, whole, self._k[wide], self._p[wide])
+            least[wide] = whole.masked_fill(~inside, float("inf")).amin(-1, keepdim=True)
         return torch.maximum(least.masked_fill((self._p >= 1) & (self._k == 0), 0.0), self._min * ranked[:, :1])
 
-    def _nucleus(self, probabilities: Tensor, ranked: Tensor) -> Tensor:
+    @staticmethod
+    def _nucleus(probabilities: Tensor, ranked: Tensor, k: Tensor, p: Tensor) -> Tensor:
         """Which of the *ranked* probabilities top-k and top-p let in, as far as those reach."""
-        among = (torch.arange(ranked.shape[-1], device=ranked.device) < self._k) | (self._k == 0)
-        total = torch.where(self._k > 0, (ranked * among).sum(-1, keepdim=True), probabilities.sum(-1, keepdim=True))
-        return among & ((self._p >= 1) | (ranked.cumsum(-1) - ranked < self._p * total))
+        among = (torch.arange(ranked.shape[-1], device=ranked.device) < k) | (k == 0)
+        total = torch.where(k > 0, (ranked * among).sum(-1, keepdim=True), probabilities.sum(-1, keepdim=True))
+        return among & ((p >= 1) | (ranked.cumsum(-1) - ranked < p * total))
 
 
 def choose(logits: Tensor, uniforms: Sequence[float], sampling: Sampling) -> tuple[Tensor, Tensor]:
