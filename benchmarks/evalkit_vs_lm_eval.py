@@ -201,7 +201,7 @@ def gemm_rate(threads: int, tokens: int = 512) -> dict[str, float]:
     from torch.nn.functional import linear
 
     sys.path.insert(0, str(ROOT))
-    from modelkit.scoring.linear import fast_linear
+    from modelkit.linear import fast_linear
 
     torch.set_num_threads(threads)
     hidden, inner = SHAPE["hidden_size"], SHAPE["intermediate_size"]

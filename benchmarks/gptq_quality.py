@@ -27,7 +27,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from modelkit import checkpoint
 from modelkit.device import prepare_process, set_threads
 from modelkit.gptq.layer import always_dequantise
-from modelkit.scoring.linear import fast_linear
+from modelkit.linear import fast_linear
 from trainers.gptq.blocks import find_blocks, linear_layers
 from trainers.gptq.run import Settings
 from trainers.gptq.run import run as run_gptq

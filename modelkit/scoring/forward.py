@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from modelkit.linear import fast_linear
 from modelkit.scoring.batches import Grid
-from modelkit.scoring.linear import fast_linear
 from modelkit.scoring.logits import plain_head
 from modelkit.scoring.shared_cache import KeysValues, SharedPrefix
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from modelkit.errors import ModelError
 from modelkit.gptq.load import linear_shape
-from modelkit.scoring.linear import fast_linear
+from modelkit.linear import fast_linear
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

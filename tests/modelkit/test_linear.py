@@ -1,0 +1,49 @@
+"""Linear layers through oneDNN: the same numbers and gradients as torch's own, in the last bits apart."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from modelkit.linear import fast_linear
+
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no oneDNN")
+
+
+@pytest.mark.parametrize("shape", [(3, 32), (64, 32), (4, 16, 32)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_outputs_and_gradients_are_those_of_torch(shape: tuple[int, ...], bias: bool) -> None:
+    torch.manual_seed(0)
+    found = []
+    for context in (torch.enable_grad(), fast_linear(CPU, torch.float32)):
+        torch.manual_seed(1)
+        layer = nn.Linear(32, 48, bias=bias)
+        inputs = torch.randn(shape, requires_grad=True)
+        with context:
+            output = layer(inputs)
+            output.square().sum().backward()
+        found.append([output.detach(), inputs.grad, *(parameter.grad for parameter in layer.parameters())])
+    for expected, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_frozen_weights_get_no_gradient_and_tied_ones_the_sum() -> None:
+    weight = torch.randn(32, 32, requires_grad=True)
+    frozen = torch.randn(32, 32)
+    inputs = torch.randn(16, 32)
+    with fast_linear(CPU, torch.float32):
+        functional.linear(functional.linear(functional.linear(inputs, weight), frozen), weight).sum().backward()
+    fast, weight.grad = weight.grad, None
+    (inputs @ weight.t() @ frozen.t() @ weight.t()).sum().backward()
+    torch.testing.assert_close(fast, weight.grad, rtol=1e-4, atol=1e-3)
+    assert frozen.grad is None
+
+
+def test_other_dtypes_and_devices_are_left_alone() -> None:
+    assert not isinstance(fast_linear(CPU, torch.bfloat16), torch.overrides.TorchFunctionMode)
+    with fast_linear(CPU, torch.float32):
+        out = functional.linear(torch.ones(16, 4, dtype=torch.bfloat16), torch.ones(2, 4, dtype=torch.bfloat16))
+    assert out.dtype == torch.bfloat16
