@@ -61,9 +61,10 @@ def test_a_known_format_becomes_the_canonical_row(tmp_path: Path, kind: Kind, ra
     assert load(write(tmp_path / "x.jsonl", [raw]), kind).rows == [expected]
 
 
-def test_ranked_answers_give_one_pair_for_each_neighbouring_rank(tmp_path: Path) -> None:
+def test_ranked_answers_give_all_ordered_pairs_of_one_ranking(tmp_path: Path) -> None:
     rows = load(write(tmp_path / "x.jsonl", [{"instruction": "q", "input": "", "output": ["best", "middle", "worst"]}]), "preference").rows
-    assert [(row["chosen"], row["rejected"]) for row in rows] == [("best", "middle"), ("middle", "worst")]
+    assert [(row["chosen"], row["rejected"]) for row in rows] == [("best", "middle"), ("best", "worst"), ("middle", "worst")]
+    assert len({row["ranking"] for row in rows}) == 1
 
 
 def test_bad_rows_are_named_by_line_and_put_aside(tmp_path: Path) -> None:

@@ -34,18 +34,25 @@ class Example:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two complete conversations with the same prompt, the first preferred."""
+    """Two complete conversations with the same prompt, the first preferred (by *margin*, where a grade is known).
+
+    ``starts`` are the positions where the two replies begin; pairs of one ranked list of answers share its ``ranking``.
+    """
 
     chosen: list[int]
     rejected: list[int]
+    starts: tuple[int, int] = (0, 0)
+    margin: float = 0.0
+    ranking: str | None = None
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids that open the assistant's turn, and the text they came from."""
+    """Token ids that open the assistant's turn, the text they came from, and the right answer where one is known."""
 
     ids: list[int]
     text: str
+    reference: str | None = None
 
 
 @dataclass
@@ -120,14 +127,15 @@ def pairs(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, context: int,
     """Preference pairs. One with a side longer than *context* is dropped: cut, it would be judged by half an answer."""
     result = []
     for row in rows:
-        sides = [
-            encode_chat(tokenizer, [*row["messages"], {"role": "assistant", "content": row[side]}]).ids for side in ("chosen", "rejected")
-        ]
-        if max(map(len, sides)) > context or sides[0] == sides[1]:
+        better, worse = (
+            encode_chat(tokenizer, [*row["messages"], {"role": "assistant", "content": row[side]}]) for side in ("chosen", "rejected")
+        )
+        if max(len(better.ids), len(worse.ids)) > context or better.ids == worse.ids:
             counts.dropped += 1
             continue
         counts.used += 1
-        result.append(Pair(*sides))
+        starts = better.prompt_length, worse.prompt_length
+        result.append(Pair(better.ids, worse.ids, starts, float(row.get("margin") or 0.0), row.get("ranking")))
     return _some(result, "preference pair", context)
 
 
@@ -140,7 +148,7 @@ def prompts(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, context: in
             counts.dropped += 1
             continue
         counts.used += 1
-        result.append(Prompt(ids, row["messages"][-1]["content"]))
+        result.append(Prompt(ids, row["messages"][-1]["content"], row.get("reference")))
     return _some(result, "prompt", context)
 
 

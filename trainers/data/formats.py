@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from modelkit.errors import UserError
-from modelkit.fingerprint import sha256_of_file
+from modelkit.fingerprint import sha256_of_file, sha256_of_text
 
 Kind = Literal["sft", "preference", "prompts", "text"]
 Row = dict[str, Any]
@@ -169,11 +169,14 @@ def _preferences(raw: Row) -> Iterator[tuple[str, Row]]:
         ranked = [answer for answer in raw["output"] if isinstance(answer, str) and answer.strip()]
         if len(ranked) < 2:
             raise BadRow("fewer than two ranked answers")
-        for better, worse in itertools.pairwise(ranked):
-            yield "ranked", _preference(messages, better, worse, "ranked")
+        ranking = sha256_of_text(json.dumps([messages, ranked]))
+        for better, worse in itertools.combinations(dict.fromkeys(ranked), 2):
+            yield "ranked", {**_preference(messages, better, worse, "ranked"), "ranking": ranking}
         return
     if chosen is None or rejected is None:
         raise BadRow("no chosen and rejected answer")
+    if not isinstance(raw.get("margin", 0), int | float):
+        raise BadRow("the margin is not a number")
     name, messages = _conversation(raw)
     while messages and messages[-1]["role"] != "user":
         messages = messages[:-1]
@@ -181,7 +184,7 @@ def _preferences(raw: Row) -> Iterator[tuple[str, Row]]:
         name,
         {
             **_preference(messages, _answer(chosen), _answer(rejected), raw.get("source") or name),
-            **{k: raw[k] for k in ("subject", "category") if k in raw},
+            **{k: raw[k] for k in ("subject", "category", "margin", "ranking") if k in raw},
         },
     )
 
