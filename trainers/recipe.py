@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from modelkit.errors import UserError
 
@@ -36,11 +36,28 @@ class World(_Section):
     two_turns: float = 0.15
 
 
+class Lora(_Section):
+    """Train low-rank adapters (Hu et al. 2021) beside frozen weights, through PEFT.
+
+    ``rslora`` scales by alpha/√rank instead of alpha/rank (Kalajdzievski 2023); ``pissa`` starts from the weights' own largest
+    singular directions instead of zero (Meng et al. 2024).
+    """
+
+    rank: int = Field(16, gt=0)
+    alpha: float = Field(32.0, gt=0)
+    targets: list[str] | Literal["all-linear"] = Field("all-linear", description="names of the layers, all linear ones of the body by default")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    rslora: bool = False
+    init: Literal["default", "pissa"] = "default"
+
+
 class Optimisation(_Section):
     """How weights are updated, with warm-up and cosine decay. A step sees about ``tokens`` tokens, in parts of ``micro_tokens``.
 
     ``muon`` orthogonalises the updates of the body's matrices (Jordan et al. 2024) at ``muon_lr``, and leaves embeddings, heads
     and vectors to AdamW at ``lr``: a small model learns from scratch in noticeably fewer tokens with it.
+
+    Weights that are trained stay fp32; ``dtype`` is what is computed in, and what frozen weights are kept in.
     """
 
     steps: int = Field(gt=0)
@@ -55,8 +72,22 @@ class Optimisation(_Section):
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-8
     clip: float = 1.0
+    max_skipped: int = Field(5, gt=0, description="updates in a row whose gradient isn't finite before the stage gives up")
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    gradient_checkpointing: bool = Field(False, description="keep each layer's input only, and compute the rest again on the way back")
+    lora: Lora | None = None
     save_every: int = Field(100, gt=0)
+    keep_last: int = Field(2, ge=2, description="states to resume from; a damaged one falls back to the one before")
     sample_every: int = Field(50, gt=0)
+    eval_every: int = Field(0, ge=0, description="steps between evaluations on held-out data; 0: at the end only")
+    keep_best: bool = Field(False, description="end with the weights of the lowest evaluation loss instead of the last ones")
+    early_stop: int = Field(0, ge=0, description="stop after this many evaluations without a lower loss; 0: never")
+
+    @model_validator(mode="after")
+    def _evaluations_are_asked_for(self) -> Optimisation:
+        if (self.keep_best or self.early_stop) and not self.eval_every:
+            raise ValueError("keep_best and early_stop need evaluations on the way: set eval_every")
+        return self
 
 
 class Mixture(_Section):
@@ -67,13 +98,25 @@ class Mixture(_Section):
     start: float = Field(0.0, ge=0, lt=1, description="share of the stage's steps after which the file joins in")
 
 
-class BaseStage(Optimisation):
-    """Language modelling on plain text, from scratch."""
+class LanguageStage(Optimisation):
+    """What pretraining and supervised fine-tuning share.
+
+    ``packing`` puts several examples into one row, told apart by their position ids, instead of padding; ``neftune`` is the noise
+    added to the embeddings while training (Jain et al. 2023: 5, 10 or 15).
+    """
+
+    packing: bool = False
+    neftune: float = Field(0.0, ge=0)
+
+
+class BaseStage(LanguageStage):
+    """Language modelling on plain text, from scratch or from a checkpoint."""
 
     data: list[Mixture]
+    held_out: float = Field(0.0, ge=0, lt=1, description="share of the texts kept for the evaluation loss")
 
 
-class SftStage(Optimisation):
+class SftStage(LanguageStage):
     """Supervised fine-tuning: the loss looks at the assistant's tokens only. ``replay`` mixes plain text in."""
 
     data: list[Mixture]
@@ -85,7 +128,8 @@ class RewardStage(Optimisation):
     """A reward model: Bradley–Terry on preference pairs, initialised from the SFT model."""
 
     data: list[Mixture]
-    loss: Literal["log_sig", "log_exp"] = "log_sig"
+    loss: Literal["log_sig", "log_exp"] = Field("log_sig", description="two names of one function")
+    centre: float = Field(0.0, ge=0, description="weight of (chosen + rejected)², which keeps rewards around zero")
     held_out: float = Field(0.02, ge=0, lt=1)
     reference_prompts: int = Field(200, gt=0, description="how many prompts' SFT replies give the rewards their scale")
 
@@ -95,23 +139,104 @@ class PpoStage(Optimisation):
 
     data: list[Mixture]
     ptx: list[Mixture] = []
-    ptx_coef: float = Field(1.0, ge=0, description="additive, as in InstructGPT eq. 2; 0 switches PTX off")
+    ptx_coef: float = Field(1.0, ge=0, description="0 switches PTX off")
+    ptx_mixing: Literal["additive", "convex"] = Field(
+        "additive", description="PPO + c·PTX (InstructGPT, eq. 2), or (1 − c)·PPO + c·PTX (ColossalChat)"
+    )
     ptx_tokens: int = 1024
     prompts: int = Field(64, gt=0)
     epochs: int = Field(2, gt=0)
     minibatches: int = Field(2, gt=0)
     critic_lr: float = 1e-3
     critic_warmup: int = Field(0, ge=0, description="first steps that update only the critic")
-    kl_coef: float = 0.05
+    kl_coef: float = Field(0.05, ge=0, description="weight of the KL penalty; where an adaptive one starts")
+    kl_target: float = Field(0.0, ge=0, description="nats per reply that an adaptive coefficient aims at; 0 keeps it fixed")
+    kl_horizon: int = Field(10000, gt=0, description="replies over which an adaptive coefficient reacts (Ziegler et al. 2019)")
     max_tokens: int = 48
     temperature: float = 1.0
     gamma: float = 1.0
     lam: float = 0.95
     clip_ratio: float = 0.2
     clip_value: float = 0.2
+    skip_ratio: float = Field(20.0, gt=1, description="an update whose mean probability ratio is above this is left out and counted")
     value_coef: float = 0.5
     missing_eos_penalty: float = 1.0
-    reward_clip: float = Field(5.0, description="rewards, in standard deviations of SFT's, are clipped to ± this")
+    normalise_rewards: bool = Field(True, description="measure rewards in standard deviations of SFT's, from SFT's mean")
+    reward_clip: float = Field(5.0, gt=0, description="rewards (so measured) are clipped to ± this")
+    whiten_rewards: bool = Field(False, description="scale the tokens' rewards of a rollout to variance 1, keeping their mean")
+    whiten_advantages: bool = True
+    share_backbone: bool = Field(
+        False, description="one SFT model with two LoRA adapters is actor and critic; without them it is the reference (needs lora)"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> PpoStage:
+        if self.ptx_mixing == "convex" and self.ptx_coef > 1:
+            raise ValueError("a convex ptx_coef is a share: set it between 0 and 1")
+        if self.share_backbone and self.lora is None:
+            raise ValueError("share_backbone needs adapters: set lora")
+        return self
+
+
+class DpoStage(Optimisation):
+    """Learning from preference pairs without a reward model (trainers.losses.preference has the formulas).
+
+    ``cdpo`` and ``robust`` need ``label_smoothing``, the share of wrong labels; SimPO and ORPO need no reference.
+    """
+
+    data: list[Mixture]
+    loss: Literal["sigmoid", "cdpo", "robust", "ipo", "hinge", "simpo", "orpo"] = "sigmoid"
+    beta: float = Field(0.1, gt=0, description="how dearly a nat of distance from the reference is paid; IPO's τ, ORPO's λ")
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    gamma: float = Field(0.5, ge=0, description="SimPO's target margin")
+    nll_coef: float = Field(0.0, ge=0, description="weight of the chosen reply's mean cross-entropy, which keeps it likely")
+    held_out: float = Field(0.02, ge=0, lt=1)
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the loss compares with the model that training started from."""
+        return self.loss not in ("simpo", "orpo")
+
+    @model_validator(mode="after")
+    def _smoothing_is_given(self) -> DpoStage:
+        if (self.loss in ("cdpo", "robust")) != (self.label_smoothing > 0):
+            raise ValueError("label_smoothing above 0 belongs to the losses cdpo and robust: set both or neither")
+        return self
+
+
+class KtoStage(Optimisation):
+    """Learning from single replies that were called good or bad (Ethayarajh et al. 2024). A pair counts as one of each."""
+
+    data: list[Mixture]
+    beta: float = Field(0.1, gt=0)
+    desirable_weight: float = Field(1.0, gt=0)
+    undesirable_weight: float = Field(1.0, gt=0)
+    held_out: float = Field(0.02, ge=0, lt=1)
+
+
+class RewardTerm(_Section):
+    """One part of a rule-based reward: a built-in of trainers.rewards or ``module:function``, or ``reward_model``, and its weight."""
+
+    name: str
+    weight: float = 1.0
+
+
+class GrpoStage(Optimisation):
+    """Group-relative policy optimisation. A step is ``samples`` replies to each of ``prompts`` prompts and ``epochs`` passes over them."""
+
+    data: list[Mixture]
+    rewards: list[RewardTerm] = Field(min_length=1)
+    loss: Literal["grpo", "dapo", "dr_grpo"] = Field("dapo", description="what counts alike: replies, tokens, or tokens of a full length")
+    prompts: int = Field(16, gt=0)
+    samples: int = Field(8, gt=1)
+    epochs: int = Field(1, gt=0)
+    minibatches: int = Field(1, gt=0)
+    max_tokens: int = Field(48, gt=0)
+    temperature: float = Field(1.0, gt=0)
+    clip_low: float = Field(0.2, gt=0, lt=1)
+    clip_high: float = Field(0.28, gt=0)
+    kl_coef: float = Field(0.0, ge=0, description="weight of k3 to the reference in the loss; 0 needs no reference")
+    held_out: float = Field(0.02, ge=0, lt=1)
 
 
 class Recipe(_Section):
