@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from trainers.strategies.tensors import Place
+
 R = TypeVar("R")
 Groups = list[dict[str, Any]]
 
@@ -73,11 +75,11 @@ class Strategy(Protocol):
     def save_tensors(self, tensors: dict[str, Tensor], path: Path) -> None:
         """Write this rank's part of *tensors* (names are global) to *path*, without suffix: a file or directory is made of it."""
 
-    def load_tensors(self, like: dict[str, Tensor], path: Path) -> None:
-        """Fill the tensors of *like* with what any strategy's :meth:`save_tensors` wrote, whatever the number of ranks then."""
+    def load_tensors(self, path: Path, place: Place) -> dict[str, Tensor]:
+        """Fill the tensors that *place* names with what any strategy wrote to *path*, on whatever number of ranks."""
 
     def export(self, module: nn.Module) -> dict[str, Tensor]:
-        """The whole state dict of a prepared module on rank 0, on the CPU; nothing elsewhere."""
+        """The whole state dict of a prepared module on rank 0, on the CPU, tied weights once; nothing elsewhere."""
 
     def barrier(self) -> None:
         """Wait for all ranks."""

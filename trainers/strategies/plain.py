@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.strategies import Groups
+from trainers.strategies import tensors as stored
 
 R = TypeVar("R")
 
@@ -61,17 +62,13 @@ class Single:
         return float(nn.utils.clip_grad_norm_(parameters, norm, foreach=True))
 
     def save_tensors(self, tensors: dict[str, Tensor], path: Path) -> None:
-        from safetensors.torch import save_file
+        stored.save_whole(tensors, path)
 
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path.with_name(f"{path.name}.safetensors"))
-
-    def load_tensors(self, like: dict[str, Tensor], path: Path) -> None:
-        from trainers.strategies.tensors import load
-
-        load(like, path)
+    def load_tensors(self, path: Path, place: stored.Place) -> dict[str, Tensor]:
+        return stored.load(path, place)
 
     def export(self, module: nn.Module) -> dict[str, Tensor]:
-        return {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+        return {name: tensor.detach().cpu() for name, tensor in stored.own_state(module).items()}
 
     def barrier(self) -> None:
         pass
