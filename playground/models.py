@@ -228,4 +228,4 @@ def _size(file: Path) -> int:
 
 def _bytes(loaded: Loaded | LoadedReward) -> int:
     model = loaded.model if isinstance(loaded, Loaded) else loaded.model.model
-    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    return sum(tensor.numel() * tensor.element_size() for tensors in (model.parameters(), model.buffers()) for tensor in tensors)

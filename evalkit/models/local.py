@@ -14,6 +14,7 @@ from modelkit.generation import loop
 from modelkit.generation.loop import Completion
 from modelkit.generation.sampling import Sampling
 from modelkit.generation.stream import TextStream
+from modelkit.gptq.layer import always_dequantise
 from modelkit.scoring.batches import by_length
 from modelkit.scoring.logprobs import score_continuations
 from modelkit.scoring.scorer import Scorer
@@ -141,8 +142,10 @@ class LocalModel:
 
 
 def load(path: Path, kind: Literal["language", "reward"], dtype: torch.dtype, device: torch.device, exact: bool = False) -> LocalModel:
-    """Load a checkpoint.
+    """Load a checkpoint; a GPTQ checkpoint computes with dequantised weights, so that scores don't depend on the batch.
 
     :raises UserError: when it isn't whole or not of this kind.
     """
-    return LocalModel(checkpoint.load_model(path, kind, dtype, device), checkpoint.load_tokenizer(path), device, dtype, exact)
+    model = checkpoint.load_model(path, kind, dtype, device)
+    always_dequantise(model)
+    return LocalModel(model, checkpoint.load_tokenizer(path), device, dtype, exact)
