@@ -38,7 +38,7 @@ def directory(path: Path) -> Iterator[Path]:
     A process killed half-way leaves only a dot-directory that :func:`sweep` removes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = beside_of(path, os.getpid())
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     try:
@@ -56,6 +56,11 @@ def directory(path: Path) -> Iterator[Path]:
         _fsync(path.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def beside_of(path: Path, process: int) -> Path:
+    """The directory that :func:`directory` gives the block in this *process*, for others that write into it as well."""
+    return path.with_name(f".{path.name}.{process}.tmp")
 
 
 def sweep(parent: Path) -> None:

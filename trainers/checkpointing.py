@@ -1,61 +1,141 @@
-"""What resuming a stage needs, as safetensors and JSON: written atomically, the last two kept, the newest whole one read back."""
+"""What resuming a stage needs, as safetensors and JSON: written atomically with the hash of every file, the newest whole one read back."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelkit import atomic
+from modelkit.fingerprint import sha256_of_file, sha256_of_text
+from trainers.strategies.tensors import own_state
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
     from trainers.loop import StageLoop
 
-_KEPT = 2
+BEST = "best"
+"""Beside the states: the weights of the lowest evaluation loss."""
 
 
 def save(stage: StageLoop, step: int, counters: dict[str, Any], folder: Path) -> None:
-    """Write ``step-NNNNNN/`` with the stage's modules, optimizers and counters; drop all but the last two."""
-    from safetensors.torch import save_file
+    """Write ``step-NNNNNN/`` with the stage's trained tensors, optimizers and counters; drop all but the last few.
 
+    :raises OSError: when the disk is full; the states before are as they were.
+    """
+    strategy = stage.strategy
+    target = folder / f"step-{step:06d}"
+    (writer,) = strategy.sum([float(os.getpid()) if strategy.rank == 0 else 0.0])
     numbers: dict[str, Any] = {"step": step, "counters": counters, "optimisers": {}}
-    with atomic.directory(folder / f"step-{step:06d}") as beside:
+    with _whole_or_not(target, strategy.rank == 0), _disk_full_is_an_os_error(target):
+        strategy.barrier()
+        beside = atomic.beside_of(target, int(writer))
         for name, module in stage.modules.items():
-            save_file({key: value.contiguous() for key, value in _own_state(module).items()}, beside / f"{name}.safetensors")
+            strategy.save_tensors(_trained(module), beside / name)
         for name, optimiser in stage.optimisers.items():
             tensors, numbers["optimisers"][name] = optimiser.state()
-            save_file(tensors, beside / f"{name}.optimiser.safetensors")
-        (beside / "state.json").write_text(json.dumps(numbers), encoding="utf-8")
-    for old in sorted(folder.glob("step-*"))[:-_KEPT]:
-        shutil.rmtree(old)
+            strategy.save_tensors(tensors, beside / f"{name}.optimiser")
+        strategy.barrier()
+        if strategy.rank == 0:
+            files = sorted(file for file in beside.rglob("*") if file.is_file())
+            numbers["files"] = {str(file.relative_to(beside)): sha256_of_file(file) for file in files}
+            content = json.dumps(numbers, sort_keys=True)
+            (beside / "state.json").write_text(json.dumps({"sha256": sha256_of_text(content), **numbers}), encoding="utf-8")
+    if strategy.rank == 0:
+        for old in sorted(folder.glob("step-*"))[: -stage.settings.keep_last]:
+            shutil.rmtree(old)
+    strategy.barrier()
 
 
 def resume(stage: StageLoop, folder: Path) -> tuple[int, dict[str, Any]] | None:
     """Load the newest state into the stage; ``None`` when there is none. A damaged state falls back to the one before."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    atomic.sweep(folder)
+    if stage.strategy.rank == 0:
+        atomic.sweep(folder)
+    stage.strategy.barrier()
     for state in sorted(folder.glob("step-*"), reverse=True):
         try:
-            numbers = json.loads((state / "state.json").read_text(encoding="utf-8"))
-            modules = {name: load_file(state / f"{name}.safetensors") for name in stage.modules}
-            optimisers = {name: load_file(state / f"{name}.optimiser.safetensors") for name in stage.optimisers}
-        except (OSError, ValueError, SafetensorError) as error:
+            numbers = _checked(state)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             print(f"warning: {state} is damaged ({error}); going back to the state before it")
             continue
-        for name, module in stage.modules.items():
-            module.load_state_dict(modules[name], strict=False)
+        load_modules(stage, state)
         for name, optimiser in stage.optimisers.items():
-            optimiser.load(optimisers[name], numbers["optimisers"][name])
+            optimiser.load(numbers["optimisers"][name])
+            stage.strategy.load_tensors(state / f"{name}.optimiser", optimiser.place)
         return numbers["step"], numbers["counters"]
     return None
 
 
-def _own_state(module: Any) -> dict[str, Any]:
-    """A module's state without tensors that are another one's alias (tied embeddings)."""
-    own: dict[int, tuple[str, Any]] = {}
-    for key, value in module.state_dict().items():
-        own.setdefault(value.data_ptr(), (key, value))
-    return dict(own.values())
+def save_best(stage: StageLoop, folder: Path) -> None:
+    """Keep the stage's present weights as :data:`BEST`, instead of those kept before."""
+    strategy = stage.strategy
+    target = folder / BEST
+    (writer,) = strategy.sum([float(os.getpid()) if strategy.rank == 0 else 0.0])
+    with _whole_or_not(target, strategy.rank == 0), _disk_full_is_an_os_error(target):
+        strategy.barrier()
+        for name, module in stage.modules.items():
+            strategy.save_tensors(_trained(module), atomic.beside_of(target, int(writer)) / name)
+        strategy.barrier()
+    strategy.barrier()
+
+
+def load_modules(stage: StageLoop, state: Path) -> None:
+    """Put the weights kept in *state* into the stage's modules."""
+    for name, module in stage.modules.items():
+        own = _trained(module)
+
+        def place(key: str, size: torch.Size, dtype: torch.dtype, own: dict[str, Tensor] = own) -> Tensor | None:
+            return own[key]
+
+        stage.strategy.load_tensors(state / name, place)
+
+
+def _trained(module: nn.Module) -> dict[str, Tensor]:
+    """What training changes: all tensors of a module that is trained in full, the adapters and heads of one with frozen weights."""
+    frozen = any(not parameter.requires_grad for parameter in module.parameters())
+    learnt = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    return {name: tensor.detach() for name, tensor in own_state(module).items() if not frozen or name in learnt}
+
+
+def _checked(state: Path) -> dict[str, Any]:
+    """The numbers of a state all of whose files are as they were written.
+
+    :raises ValueError: (or OSError, KeyError, …) when one isn't.
+    """
+    numbers = json.loads((state / "state.json").read_text(encoding="utf-8"))
+    if numbers.pop("sha256") != sha256_of_text(json.dumps(numbers, sort_keys=True)):
+        raise ValueError("state.json is not as it was written")
+    for name, digest in numbers["files"].items():
+        if sha256_of_file(state / name) != digest:
+            raise ValueError(f"{name} is not as it was written")
+    return numbers
+
+
+@contextmanager
+def _whole_or_not(target: Path, writes: bool) -> Iterator[None]:
+    """On rank 0, make *target* appear when the block is done; the others write into the same directory meanwhile."""
+    if not writes:
+        yield
+        return
+    with atomic.directory(target):
+        yield
+
+
+@contextmanager
+def _disk_full_is_an_os_error(target: Path) -> Iterator[None]:
+    """safetensors reports a full disk as an error of its own."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        if "os error 28" in str(error) or "No space left" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from None
+        raise

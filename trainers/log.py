@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -15,9 +16,10 @@ Watcher = Callable[["Progress"], None]
 
 
 class StageLog:
-    """Appends events to ``logs/<stage>.jsonl``, each line flushed whole."""
+    """Appends events to ``logs/<stage>.jsonl``, each line flushed whole; without a path (other ranks than the first), to nothing."""
 
-    def __init__(self, path: Path, keep_bytes: int = 0) -> None:
+    def __init__(self, path: Path | None, keep_bytes: int = 0) -> None:
+        path = path or Path(os.devnull)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._file = path.open("ab")
@@ -113,7 +115,9 @@ class Progress:
 
 
 def _short(value: Any) -> Any:
-    """Floats to six significant digits: a log is for reading."""
+    """Floats to six significant digits: a log is for reading. JSON has no NaN, which becomes null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if isinstance(value, float):
         return float(f"{value:.6g}") if abs(value) < 1e6 else round(value, 2)
     if isinstance(value, dict):

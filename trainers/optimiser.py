@@ -11,20 +11,32 @@ from torch import nn
 
 from modelkit.errors import UserError
 from trainers.recipe import Optimisation
-
-_PATIENCE = 5
+from trainers.strategies import Groups, Strategy, trainable
+from trainers.strategies.plain import Single
 
 
 class Optimiser:
-    """Updates the trainable weights of *modules* as *settings* say. Vectors (norms, biases) are not decayed."""
+    """Updates the trainable weights of *modules* as *settings* say. Vectors (norms, biases) are not decayed.
 
-    def __init__(self, modules: Iterable[nn.Module], settings: Optimisation, lr: float | None = None, updates_per_step: int = 1) -> None:
+    ``skipped`` counts the updates in a row that were left out because their gradient wasn't finite, ``skipped_in_all`` all of them.
+    """
+
+    def __init__(
+        self,
+        modules: Iterable[nn.Module],
+        settings: Optimisation,
+        lr: float | None = None,
+        updates_per_step: int = 1,
+        strategy: Strategy | None = None,
+    ) -> None:
         modules = list(modules)
-        self.parameters = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+        self.strategy = strategy or Single()
+        self.parameters = trainable(modules)
         self._settings = settings
         self._total = settings.steps * updates_per_step
         self.updates = 0
         self.skipped = 0
+        self.skipped_in_all = 0
         body = _body_matrices(modules) if settings.optimiser == "muon" else set()
         rest = [p for p in self.parameters if p not in body]
         groups = [
@@ -32,10 +44,17 @@ class Optimiser:
             {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
         ]
         peak = settings.lr if lr is None else lr
-        adamw = torch.optim.AdamW([g for g in groups if g["params"]], lr=peak, betas=settings.betas, eps=settings.eps, fused=True)
-        self._parts: list[tuple[torch.optim.Optimizer, float]] = [(adamw, peak)]
+
+        def adamw(groups: Groups) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(groups, lr=peak, betas=settings.betas, eps=settings.eps, fused=True)
+
+        filled = [g for g in groups if g["params"]]
+        self._parts: list[tuple[torch.optim.Optimizer, float]] = []
+        if filled:
+            self._parts.append((self.strategy.optimizer(modules, filled, adamw), peak))
         if body:
-            self._parts.append((_muon([p for p in self.parameters if p in body], settings), settings.muon_lr))
+            matrices: Groups = [{"params": [p for p in self.parameters if p in body]}]
+            self._parts.append((self.strategy.optimizer(modules, matrices, lambda groups: _muon(groups, settings)), settings.muon_lr))
 
     def schedule(self) -> float:
         """The coming update's share of the peak learning rate: linear warm-up, then a cosine down to ``final_lr``."""
@@ -49,14 +68,12 @@ class Optimiser:
     def step(self, divide_by: float = 1.0) -> dict[str, float]:
         """Divide the accumulated gradients by *divide_by*, clip, update, drop them.
 
-        An update whose gradient norm isn't finite is skipped.
+        An update whose gradient norm isn't finite is skipped; the loop ends a stage that does nothing else.
 
         :returns: ``lr`` and ``grad_norm`` (before clipping).
-        :raises UserError: after five skipped updates in a row.
         """
-        if divide_by != 1.0:
-            torch._foreach_div_([p.grad for p in self.parameters if p.grad is not None], divide_by)
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self._settings.clip, foreach=True))
+        self.strategy.reduce_gradients(self.parameters, divide_by)
+        norm = self.strategy.clip(self.parameters, self._settings.clip)
         share = self.schedule()
         if math.isfinite(norm):
             for optimizer, peak in self._parts:
@@ -66,8 +83,7 @@ class Optimiser:
             self.skipped = 0
         else:
             self.skipped += 1
-            if self.skipped >= _PATIENCE:
-                raise UserError(f"the gradient was not finite in {_PATIENCE} updates in a row: lower the learning rate.")
+            self.skipped_in_all += 1
         for parameter in self.parameters:
             parameter.grad = None
         self.updates += 1
@@ -81,16 +97,23 @@ class Optimiser:
             for optimizer, _ in self._parts
             for key, value in optimizer.state.get(parameter, {}).items()
         }
-        return tensors, {"updates": self.updates, "skipped": self.skipped}
+        return tensors, {"updates": self.updates, "skipped": self.skipped, "skipped_in_all": self.skipped_in_all}
 
-    def load(self, tensors: dict[str, torch.Tensor], numbers: dict[str, Any]) -> None:
-        """Restore what :meth:`state` gave."""
-        self.updates, self.skipped = numbers["updates"], numbers["skipped"]
-        owner = {p: optimizer for optimizer, _ in self._parts for group in optimizer.param_groups for p in group["params"]}
-        for name, tensor in tensors.items():
-            index, key = name.split(".", 1)
-            parameter = self.parameters[int(index)]
-            owner[parameter].state[parameter][key] = tensor.clone()
+    def load(self, numbers: dict[str, Any]) -> None:
+        """Restore the plain numbers that :meth:`state` gave."""
+        self.updates, self.skipped, self.skipped_in_all = numbers["updates"], numbers["skipped"], numbers["skipped_in_all"]
+
+    def place(self, name: str, size: torch.Size, dtype: torch.dtype) -> torch.Tensor | None:
+        """Where the tensor that :meth:`state` called *name* belongs; ``None`` when another rank keeps it."""
+        index, key = name.split(".", 1)
+        parameter = self.parameters[int(index)]
+        owner = next((o for o, _ in self._parts for group in o.param_groups if any(p is parameter for p in group["params"])), None)
+        if owner is None:
+            return None
+        like = torch.zeros_like(parameter, dtype=dtype, requires_grad=False)
+        tensor = like if size == parameter.shape else torch.zeros(size, dtype=dtype, device=parameter.device)
+        owner.state[parameter][key] = tensor
+        return tensor
 
 
 def _body_matrices(modules: list[nn.Module]) -> set[torch.Tensor]:
@@ -103,7 +126,7 @@ def _body_matrices(modules: list[nn.Module]) -> set[torch.Tensor]:
     return found
 
 
-def _muon(matrices: list[torch.Tensor], settings: Optimisation) -> torch.optim.Optimizer:
+def _muon(matrices: Groups, settings: Optimisation) -> torch.optim.Optimizer:
     if not hasattr(torch.optim, "Muon"):
         raise UserError(f"the muon optimiser needs torch 2.9 or later (this is {torch.__version__}): upgrade, or set optimiser: adamw.")
     return torch.optim.Muon(

@@ -45,7 +45,9 @@ class Lora(_Section):
 
     rank: int = Field(16, gt=0)
     alpha: float = Field(32.0, gt=0)
-    targets: list[str] | Literal["all-linear"] = Field("all-linear", description="names of the layers, all linear ones of the body by default")
+    targets: list[str] | Literal["all-linear"] = Field(
+        "all-linear", description="names of the layers, all linear ones of the body by default"
+    )
     dropout: float = Field(0.0, ge=0, lt=1)
     rslora: bool = False
     init: Literal["default", "pissa"] = "default"

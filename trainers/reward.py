@@ -11,11 +11,13 @@ from torch import nn
 
 from modelkit.reward import last_token_values
 from trainers.data.dataset import Pair
-from trainers.data.order import microbatches, steps
+from trainers.data.order import steps
 from trainers.loop import StepResult
 from trainers.losses import log_exp, log_sig
 from trainers.optimiser import Optimiser
 from trainers.recipe import RewardStage
+from trainers.strategies import Strategy, turns
+from trainers.strategies.plain import Single
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,10 +28,19 @@ _LOSSES = {"log_sig": log_sig, "log_exp": log_exp}
 class RewardModelling:
     """Minimise the pairwise loss of *pairs*, averaged over the pairs of a step."""
 
-    def __init__(self, model: PreTrainedModel, pairs: Sequence[Pair], held_out: Sequence[Pair], settings: RewardStage, seed: int) -> None:
-        self.name, self.settings = "rm", settings
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        pairs: Sequence[Pair],
+        held_out: Sequence[Pair],
+        settings: RewardStage,
+        seed: int,
+        strategy: Strategy | None = None,
+    ) -> None:
+        self.name, self.settings, self.strategy = "rm", settings, strategy or Single()
         self.modules: dict[str, nn.Module] = {"model": model}
-        self.optimisers = {"model": Optimiser([model], settings)}
+        self.strategy.prepare(model)
+        self.optimisers = {"model": Optimiser([model], settings, strategy=self.strategy)}
         self._model, self._seed, self._loss = model, seed, _LOSSES[settings.loss]
         self._pairs, self._held_out = pairs, held_out
         self._lengths = [len(pair.chosen) + len(pair.rejected) for pair in pairs]
@@ -40,19 +51,10 @@ class RewardModelling:
 
     def step(self, step: int) -> StepResult:
         chosen = next(self._order)
-        total, right, margin = 0.0, 0.0, 0.0
-        for batch in microbatches(chosen, self._lengths, self.settings.micro_tokens):
-            better, worse = self._rewards([self._pairs[i] for i in batch])
-            loss = self._loss(better, worse).sum()
-            loss.backward()
-            total += float(loss.detach())
-            right += float((better > worse).sum())
-            margin += float((better - worse).detach().sum())
+        loss, right, margin = self._pass(self._pairs, chosen, self._lengths, learn=True)
         numbers = self.optimisers["model"].step(divide_by=len(chosen))
-        count = len(chosen)
-        return StepResult(
-            sum(self._lengths[i] for i in chosen), {"loss": total / count, "accuracy": right / count, "margin": margin / count, **numbers}
-        )
+        tokens = sum(self._lengths[i] for i in chosen)
+        return StepResult(tokens, {"loss": loss, "accuracy": right, "margin": margin, **numbers}, chosen)
 
     def samples(self) -> list[dict[str, Any]]:
         return []
@@ -62,18 +64,28 @@ class RewardModelling:
         if not self._held_out:
             return {}
         lengths = [len(pair.chosen) + len(pair.rejected) for pair in self._held_out]
-        total, right, margin = 0.0, 0.0, 0.0
-        for batch in microbatches(range(len(lengths)), lengths, self.settings.micro_tokens):
-            better, worse = self._rewards([self._held_out[i] for i in batch])
-            total += float(self._loss(better, worse).sum())
-            right += float((better > worse).sum())
-            margin += float((better - worse).sum())
-        count = len(lengths)
-        return {"eval_loss": total / count, "eval_accuracy": right / count, "eval_margin": margin / count}
+        loss, right, margin = self._pass(self._held_out, range(len(lengths)), lengths, learn=False)
+        return {"eval_loss": loss, "eval_accuracy": right, "eval_margin": margin}
 
-    def _rewards(self, pairs: Sequence[Pair]) -> tuple[torch.Tensor, torch.Tensor]:
-        rewards = last_token_values(self._model, [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs])
-        return rewards[: len(pairs)], rewards[len(pairs) :]
+    def _pass(self, pairs: Sequence[Pair], rows: Sequence[int], lengths: Sequence[int], learn: bool) -> tuple[float, float, float]:
+        """(loss, accuracy, margin), means over *rows* of *pairs*; with *learn* their gradients are added up as well."""
+        total, right, margin = 0.0, 0.0, 0.0
+        for batch, weight in turns(self.strategy, rows, lengths, self.settings.micro_tokens):
+            better, worse = self.strategy.forward(self._model, _rewards, [pairs[i] for i in batch])
+            loss = weight * self._loss(better, worse).sum()
+            if learn:
+                self.strategy.backward(loss, self._model)
+            total += float(loss.detach())
+            right += weight * float((better > worse).sum())
+            margin += weight * float((better - worse).detach().sum())
+        total, right, margin = self.strategy.sum([total, right, margin])
+        return total / len(rows), right / len(rows), margin / len(rows)
+
+
+def _rewards(model: PreTrainedModel, pairs: Sequence[Pair]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rewards of the chosen and of the rejected sides, in one pass."""
+    rewards = last_token_values(model, [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs])
+    return rewards[: len(pairs)], rewards[len(pairs) :]
 
 
 def from_language_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

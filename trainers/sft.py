@@ -15,11 +15,13 @@ from modelkit.generation.stream import decode
 from modelkit.scoring.batches import right_pad
 from modelkit.scoring.logits import logits_at
 from trainers.data.dataset import Example, Prompt
-from trainers.data.order import microbatches, staged
+from trainers.data.order import staged
 from trainers.loop import StepResult
 from trainers.losses import cross_entropy_sum
 from trainers.optimiser import Optimiser
-from trainers.recipe import Optimisation
+from trainers.recipe import LanguageStage
+from trainers.strategies import Strategy, turns
+from trainers.strategies.plain import Single
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,12 +38,14 @@ class LanguageModelling:
         examples: Sequence[Example],
         held_out: Sequence[Example],
         probes: Sequence[Prompt],
-        settings: Optimisation,
+        settings: LanguageStage,
         seed: int,
+        strategy: Strategy | None = None,
     ) -> None:
-        self.name, self.settings = name, settings
+        self.name, self.settings, self.strategy = name, settings, strategy or Single()
         self.modules: dict[str, nn.Module] = {"model": model}
-        self.optimisers = {"model": Optimiser([model], settings)}
+        self.strategy.prepare(model)
+        self.optimisers = {"model": Optimiser([model], settings, strategy=self.strategy)}
         self._model, self._tokenizer, self._seed = model, tokenizer, seed
         self._examples, self._held_out, self._probes = examples, held_out, probes
         self._lengths = [len(example.ids) for example in examples]
@@ -54,26 +58,30 @@ class LanguageModelling:
     def step(self, step: int) -> StepResult:
         chosen = next(self._order)
         labels = sum(sum(self._examples[i].labelled) for i in chosen)
-        total = 0.0
-        for batch in microbatches(chosen, self._lengths, self.settings.micro_tokens):
-            loss = example_loss_sum(self._model, [self._examples[i] for i in batch])
-            loss.backward()
-            total += float(loss.detach())
+        mine = 0.0
+        for batch, weight in turns(self.strategy, chosen, self._lengths, self.settings.micro_tokens):
+            loss = weight * self.strategy.forward(self._model, example_loss_sum, [self._examples[i] for i in batch])
+            self.strategy.backward(loss, self._model)
+            mine += float(loss.detach())
+        (total,) = self.strategy.sum([mine])
         numbers = self.optimisers["model"].step(divide_by=labels)
-        return StepResult(sum(self._lengths[i] for i in chosen), {"loss": total / labels, **numbers})
+        return StepResult(sum(self._lengths[i] for i in chosen), {"loss": total / labels, **numbers}, chosen)
 
     def samples(self) -> list[dict[str, Any]]:
-        return [{"prompt": prompt.text, "reply": reply} for prompt, reply in sample_replies(self._model, self._tokenizer, self._probes)]
+        with self.strategy.whole(self._model):
+            replies = sample_replies(self._model, self._tokenizer, self._probes)
+        return [{"prompt": prompt.text, "reply": reply} for prompt, reply in replies]
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:
         if not self._held_out:
             return {}
         lengths = [len(example.ids) for example in self._held_out]
-        total = sum(
-            float(example_loss_sum(self._model, [self._held_out[i] for i in batch]))
-            for batch in microbatches(range(len(lengths)), lengths, self.settings.micro_tokens)
+        mine = sum(
+            weight * float(self.strategy.forward(self._model, example_loss_sum, [self._held_out[i] for i in batch]))
+            for batch, weight in turns(self.strategy, range(len(lengths)), lengths, self.settings.micro_tokens)
         )
+        (total,) = self.strategy.sum([mine])
         return {"eval_loss": total / sum(sum(example.labelled) for example in self._held_out)}
 
 
