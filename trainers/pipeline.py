@@ -305,11 +305,17 @@ class _Pipeline:
         self._save("rm", model, "../sft", finished, counts, {"reward_reference.json": reference.to_json()})
 
     def _rl(self, counts: Counts) -> None:
+        from trainers.ppo.models import Cast, Separate, SharedBackbone
         from trainers.ppo.train import Ppo
 
         settings = self.recipe.ppo
-        actor, reference = (checkpoint.load_model(self.home.checkpoint("sft")) for _ in range(2))
-        critic, reward = (checkpoint.load_model(self.home.checkpoint("rm"), "reward") for _ in range(2))
+        sft, rm = self.home.checkpoint("sft"), self.home.checkpoint("rm")
+        actor, reward = checkpoint.load_model(sft), checkpoint.load_model(rm, "reward")
+        cast: Cast
+        if settings.share_backbone and settings.lora:
+            cast = SharedBackbone(actor, settings.lora)
+        else:
+            cast = Separate(actor, checkpoint.load_model(rm, "reward"), checkpoint.load_model(sft))
         scale = RewardReference.read(self.home.checkpoint("rm"))
         if scale is None:
             raise UserError(
@@ -320,10 +326,10 @@ class _Pipeline:
         ptx: list[Example] = []
         if settings.ptx:
             ptx = dataset.chat_examples(self._rows(settings.ptx, "sft", counts), self.tokenizer, context, counts)
-        stage = Ppo(actor, critic, reference, reward, self.tokenizer, prompts, ptx, self._probes(), scale, settings, self.settings.seed)
+        stage = Ppo(cast, reward, self.tokenizer, prompts, ptx, self._probes(), scale, settings, self.settings.seed)
         finished = self._train(stage)
-        self._save("critic", critic, "../rm", finished, counts)
-        self._save("rl", actor, "../sft", finished, counts)
+        self._save("critic", cast.plain("critic"), "../rm", finished, counts)
+        self._save("rl", cast.plain("actor"), "../sft", finished, counts)
 
     def _reward_reference(self, sft: PreTrainedModel, reward: PreTrainedModel) -> RewardReference:
         """Rewards of sampled SFT replies to prompts that no stage trains on (the recipe's own held-out ones, where it has them)."""

@@ -13,6 +13,7 @@ from modelkit.reward import RewardReference
 from tests.trainers.conftest import World
 from trainers.data.dataset import Example
 from trainers.ppo import rollout
+from trainers.ppo.models import Separate
 from trainers.ppo.train import Ppo
 from trainers.recipe import PpoStage, RewardStage
 from trainers.reward import RewardModelling, from_language_model
@@ -24,7 +25,8 @@ def make(world: World, ptx: list[Example] | None = None, **changes: Any) -> Ppo:
     reward = from_language_model(world.model(), world.tokenizer)
     critic = from_language_model(world.model(), world.tokenizer)
     scale = RewardReference.of([-1.0, 0.0, 1.0])
-    stage = Ppo(world.model(), critic, world.model(), reward, world.tokenizer, world.prompts, ptx or [], [], scale, settings, seed=0)
+    cast = Separate(world.model(), critic, world.model())
+    stage = Ppo(cast, reward, world.tokenizer, world.prompts, ptx or [], [], scale, settings, seed=0)
     stage.begin(0)
     return stage
 
@@ -97,7 +99,7 @@ def test_the_policy_learns_what_is_rewarded(world: World, monkeypatch: pytest.Mo
     """A reward for tokens of the lower half of the vocabulary: PPO must make them more frequent."""
     shares: list[float] = []
 
-    def low_tokens(model: PreTrainedModel, replies: rollout.Replies, micro_tokens: int) -> torch.Tensor:
+    def low_tokens(model: PreTrainedModel, replies: rollout.Replies, *_: object) -> torch.Tensor:
         said = [sequence[start:] for sequence, start in zip(replies.sequences, replies.prompt_lengths, strict=True)]
         rewards = torch.tensor([sum(token < 350 for token in reply) / len(reply) for reply in said])
         shares.append(float(rewards.mean()))

@@ -5,8 +5,19 @@ optimizer step), so that accumulating micro-batches gives the gradient of the la
 """
 
 from trainers.losses.kl import kl_estimate
-from trainers.losses.ppo import masked_mean, policy_loss, value_loss, whiten
+from trainers.losses.ppo import masked_mean, policy_loss, scale_to_one, value_loss, whiten
 from trainers.losses.reward import centring, log_exp, log_sig
 from trainers.losses.sft import cross_entropy_sum
 
-__all__ = ["centring", "cross_entropy_sum", "kl_estimate", "log_exp", "log_sig", "masked_mean", "policy_loss", "value_loss", "whiten"]
+__all__ = [
+    "centring",
+    "cross_entropy_sum",
+    "kl_estimate",
+    "log_exp",
+    "log_sig",
+    "masked_mean",
+    "policy_loss",
+    "scale_to_one",
+    "value_loss",
+    "whiten",
+]

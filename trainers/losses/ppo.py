@@ -32,3 +32,8 @@ def whiten(values: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
     mean = masked_mean(values, mask)
     variance = masked_mean((values - mean) ** 2, mask)
     return (values - mean) * (variance + eps).rsqrt() * mask
+
+
+def scale_to_one(values: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
+    """Scale to variance 1 over the masked positions, keeping the mean, as reward whitening does; 0 elsewhere."""
+    return (whiten(values, mask, eps) + masked_mean(values, mask)) * mask

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from modelkit.chat import stop_ids
@@ -13,28 +12,33 @@ from modelkit.generation.sampling import Sampling
 from modelkit.generation.stream import decode
 from modelkit.reward import RewardReference
 from trainers.data.dataset import Example, Prompt
-from trainers.data.order import microbatches, steps
+from trainers.data.order import steps
 from trainers.loop import StepResult
-from trainers.losses import kl_estimate, masked_mean, policy_loss, value_loss, whiten
+from trainers.losses import policy_loss, value_loss
 from trainers.optimiser import Optimiser
-from trainers.ppo import gae
+from trainers.ppo.experience import Evaluated, Experience, Means, estimate, minibatches, scores
+from trainers.ppo.kl import KlCoefficient
+from trainers.ppo.models import Cast, Role
 from trainers.ppo.rollout import Replies, in_batches, reply_logprobs, reply_values, rewards_of, sample
 from trainers.recipe import PpoStage
 from trainers.seeds import derive
 from trainers.sft import example_loss_sum
+from trainers.strategies import Strategy, turns
+from trainers.strategies.plain import Single
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Ppo:
-    """One step is one rollout and all updates made from it. Dropout stays off (all models are in evaluation mode)."""
+    """One step is one rollout and all updates made from it. Dropout stays off (all models are in evaluation mode).
+
+    Ranks share the sampling and the passes; each holds all replies of the rollout, so every statistic is over all of them.
+    """
 
     def __init__(
         self,
-        actor: PreTrainedModel,
-        critic: PreTrainedModel,
-        reference: PreTrainedModel,
+        cast: Cast,
         reward_model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         prompts: Sequence[Prompt],
@@ -43,16 +47,23 @@ class Ppo:
         scale: RewardReference,
         settings: PpoStage,
         seed: int,
+        strategy: Strategy | None = None,
     ) -> None:
-        self.name, self.settings = "rl", settings
-        self.modules: dict[str, nn.Module] = {"actor": actor, "critic": critic}
-        updates = settings.epochs * settings.minibatches
+        self.name, self.settings, self.strategy = "rl", settings, strategy or Single()
+        self.cast = cast
+        self._kl = KlCoefficient(settings.kl_coef, settings.kl_target, settings.kl_horizon)
+        trained = cast.prepare(self.strategy)
+        self.strategy.prepare(reward_model, trainable=False)
+        self.modules: dict[str, nn.Module] = {**trained, **({"kl": self._kl} if settings.kl_target else {})}
+        self._updates = settings.epochs * settings.minibatches
         self.optimisers = {
-            "actor": Optimiser([actor], settings, updates_per_step=updates),
-            "critic": Optimiser([critic], settings, lr=settings.critic_lr, updates_per_step=updates),
+            role: Optimiser([trained[role]], settings, lr=lr, updates_per_step=self._updates, strategy=self.strategy)
+            for role, lr in (("actor", None), ("critic", settings.critic_lr))
         }
-        self._actor, self._critic, self._reference, self._reward = actor.eval(), critic.eval(), reference.eval(), reward_model.eval()
-        self._tokenizer, self._stop, self._seed, self._scale = tokenizer, stop_ids(tokenizer, actor), seed, scale
+        self._reward = reward_model.eval()
+        with cast.playing("actor") as actor:
+            self._stop = stop_ids(tokenizer, actor)
+        self._tokenizer, self._seed, self._scale = tokenizer, seed, scale
         self._prompts, self._ptx, self._probes = prompts, ptx, probes
         self._ptx_lengths = [len(example.ids) for example in ptx]
         self._order: Iterator[list[int]] = iter(())
@@ -61,109 +72,128 @@ class Ppo:
     def begin(self, step: int) -> None:
         settings = self.settings
         self._order = steps([1] * len(self._prompts), settings.prompts, self._seed, "ppo prompts", start=step)
-        self._ptx_order = steps(
-            self._ptx_lengths, settings.ptx_tokens, self._seed, "ppo ptx", start=step * settings.epochs * settings.minibatches
-        )
+        self._ptx_order = steps(self._ptx_lengths, settings.ptx_tokens, self._seed, "ppo ptx", start=step * self._updates)
 
     def step(self, step: int) -> StepResult:
         settings = self.settings
         chosen = next(self._order)
         seeds = [derive(self._seed, "rollout", step, row) for row in range(len(chosen))]
         sampling = [Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature, seed=seed) for seed in seeds]
-        replies = sample(self._actor, [self._prompts[i].ids for i in chosen], sampling, self._stop)
-        mask = replies.mask
+        with self.cast.playing("actor") as actor:
+            replies = sample(actor, [self._prompts[i].ids for i in chosen], sampling, self._stop, strategy=self.strategy)
+        found = self._evaluated(replies)
+        worth = scores(found.rewards, replies.stopped, self._scale, settings)
+        coefficient = float(self._kl.value)
+        experience, numbers = estimate(found, worth, coefficient, settings)
+        self._kl.update(numbers["kl"], len(chosen))
+        update = self._update(step, experience)
+        return StepResult(int(replies.mask.sum()), {**numbers, "kl_coef": coefficient, **update}, chosen)
 
-        old = in_batches(lambda rows: reply_logprobs(self._actor, replies, rows, settings.temperature)[0], replies, settings.micro_tokens)
-        reference = in_batches(
-            lambda rows: reply_logprobs(self._reference, replies, rows, settings.temperature)[0], replies, settings.micro_tokens
-        )
-        values = in_batches(lambda rows: reply_values(self._critic, replies, rows), replies, settings.micro_tokens)
-        raw = rewards_of(self._reward, replies, settings.micro_tokens)
-        scores = ((raw - self._scale.mean) / max(self._scale.sd, 1e-6)).clamp(-settings.reward_clip, settings.reward_clip)
-        scores = scores - settings.missing_eos_penalty * (~replies.stopped).float()
+    def _evaluated(self, replies: Replies) -> Evaluated:
+        settings, strategy = self.settings, self.strategy
 
-        kl = kl_estimate(old, reference, "k1") * mask
-        rewards = gae.token_rewards(kl, mask, scores, settings.kl_coef)
-        advantages, returns = gae.advantages(rewards, values, mask, settings.gamma, settings.lam)
-        update = self._update(step, replies, old, values, whiten(advantages, mask), returns)
-        lengths = mask.sum(1)
-        numbers = {
-            "reward": float(raw.mean()),
-            "reward_sd": float(raw.std()),
-            "score": float(scores.mean()),
-            "kl": float(kl.sum(1).mean()),
-            "kl_k3": float((kl_estimate(old, reference, "k3") * mask).sum(1).mean()),
-            "length": float(lengths.mean()),
-            "eos_rate": float(replies.stopped.float().mean()),
-            "explained_variance": float(1 - _variance(returns - values, mask) / _variance(returns, mask).clamp(min=1e-8)),
-            **update,
-        }
-        return StepResult(int(lengths.sum()), numbers)
+        def logprobs(role: Role) -> Tensor:
+            with self.cast.playing(role) as model:
+                return in_batches(
+                    lambda rows: strategy.forward(model, reply_logprobs, replies, rows, settings.temperature)[0],
+                    replies,
+                    settings.micro_tokens,
+                    strategy,
+                )
 
-    def _update(
-        self, step: int, replies: Replies, old: Tensor, old_values: Tensor, advantages: Tensor, returns: Tensor
-    ) -> dict[str, float]:
-        """All passes over one rollout. Losses are means over the reply tokens of a minibatch; PTX has a normaliser of its own."""
-        settings, sums = self.settings, _Means()
-        update_actor = step >= settings.critic_warmup
-        for epoch in range(settings.epochs):
-            shuffled = torch.randperm(
-                len(replies.sequences), generator=torch.Generator().manual_seed(derive(self._seed, "minibatch", step, epoch))
+        old, reference = logprobs("actor"), logprobs("reference")
+        with self.cast.playing("critic") as critic:
+            values = in_batches(
+                lambda rows: strategy.forward(critic, reply_values, replies, rows), replies, settings.micro_tokens, strategy
             )
-            for minibatch in shuffled.chunk(settings.minibatches):
-                tokens = float(replies.mask[minibatch].sum())
-                for rows in microbatches(minibatch.tolist(), replies.lengths, settings.micro_tokens):
-                    mask = replies.mask[rows]
-                    if update_actor:
-                        logprobs, entropy = reply_logprobs(self._actor, replies, rows, settings.temperature)
-                        loss, ratio, clipped = policy_loss(logprobs, old[rows], advantages[rows], settings.clip_ratio)
-                        ((loss * mask).sum() / tokens).backward()
-                        sums.add(
-                            mask,
-                            policy_loss=loss,
-                            ratio=ratio,
-                            clip_fraction=clipped,
-                            entropy=entropy,
-                            approx_kl=0.5 * (logprobs - old[rows]) ** 2,
-                        )
-                    values = reply_values(self._critic, replies, rows)
-                    errors = value_loss(values, old_values[rows], returns[rows], settings.clip_value)
-                    (settings.value_coef * (errors * mask).sum() / tokens).backward()
-                    sums.add(mask, value_loss=errors)
-                ptx = self._ptx_backward(update_actor)
-                if update_actor:
-                    if ptx is not None:
-                        sums.note(ptx_loss=ptx)
-                    sums.note(**self.optimisers["actor"].step())
-                else:
-                    self.optimisers["actor"].updates += 1
-                sums.note(critic_grad_norm=self.optimisers["critic"].step()["grad_norm"])
-        return sums.means()
+        return Evaluated(replies, old, reference, values, rewards_of(self._reward, replies, settings.micro_tokens, strategy))
 
-    def _ptx_backward(self, update_actor: bool) -> float | None:
+    def _update(self, step: int, experience: Experience) -> dict[str, float]:
+        """All passes over one rollout. Losses are means over the reply tokens of a minibatch; PTX has a normaliser of its own."""
+        settings, means = self.settings, Means()
+        replies, mixed = experience.replies, settings.ptx_mixing == "convex" and bool(self._ptx)
+        share = 1 - settings.ptx_coef if mixed else 1.0
+        train_actor = step >= settings.critic_warmup
+        first_ratio, left_out = 1.0, 0
+        for epoch in range(settings.epochs):
+            seed = derive(self._seed, "minibatch", step, epoch)
+            for number, minibatch in enumerate(minibatches(len(replies.sequences), settings.minibatches, seed)):
+                tokens = float(replies.mask[minibatch].sum())
+                ratios = 0.0
+                for rows, weight in turns(self.strategy, minibatch, replies.lengths, settings.micro_tokens):
+                    if train_actor:
+                        ratios += self._actor_backward(experience, rows, weight, share, tokens, means)
+                    self._critic_backward(experience, rows, weight, tokens, means)
+                if train_actor:
+                    ratio = self.strategy.sum([ratios])[0] / tokens
+                    first_ratio = ratio if epoch == number == 0 else first_ratio
+                    far = ratio > settings.skip_ratio
+                    left_out += far
+                    self._actor_step(far, means)
+                else:
+                    self._ptx_backward(learn=False)
+                    self.optimisers["actor"].updates += 1
+                means.note(critic_grad_norm=self.optimisers["critic"].step()["grad_norm"])
+        first = {"first_ratio": first_ratio} if train_actor else {}
+        return {**means.means(self.strategy.sum), **first, "left_out": float(left_out)}
+
+    def _actor_backward(self, experience: Experience, rows: list[int], weight: float, share: float, tokens: float, means: Means) -> float:
+        """Add the gradient of *share* × the clipped surrogate of some rows, as part of a mean over *tokens*; the sum of their ratios."""
+        settings, old, mask = self.settings, experience.old[rows], experience.replies.mask[rows] * weight
+        with self.cast.playing("actor") as actor:
+            logprobs, entropy = self.strategy.forward(actor, reply_logprobs, experience.replies, rows, settings.temperature)
+            loss, ratio, clipped = policy_loss(logprobs, old, experience.advantages[rows], settings.clip_ratio)
+            self.strategy.backward(share * (loss * mask).sum() / tokens, actor)
+        distance = 0.5 * (logprobs - old) ** 2
+        means.add(mask, policy_loss=loss, ratio=ratio, clip_fraction=clipped, entropy=entropy, approx_kl=distance)
+        return float((ratio.detach() * mask).sum())
+
+    def _critic_backward(self, experience: Experience, rows: list[int], weight: float, tokens: float, means: Means) -> None:
+        """Add the gradient of value_coef × the clipped value loss of some rows, as part of a mean over *tokens*."""
+        old, mask, clip = experience.values[rows], experience.replies.mask[rows] * weight, self.settings.clip_value
+        with self.cast.playing("critic") as critic:
+            values = self.strategy.forward(critic, reply_values, experience.replies, rows)
+            loss = value_loss(values, old, experience.returns[rows], clip)
+            self.strategy.backward(self.settings.value_coef * (loss * mask).sum() / tokens, critic)
+        means.add(mask, value_loss=loss, value_clip_fraction=(values - old).abs() > clip)
+
+    def _actor_step(self, far: bool, means: Means) -> None:
+        """Update the actor, PTX included – or, when its ratios are *far* off, let the whole update go."""
+        optimiser = self.optimisers["actor"]
+        ptx = self._ptx_backward(learn=not far)
+        if far:
+            for parameter in optimiser.parameters:
+                parameter.grad = None
+            optimiser.updates += 1
+            return
+        if ptx is not None:
+            means.note(ptx_loss=ptx)
+        means.note(**optimiser.step())
+
+    def _ptx_backward(self, learn: bool) -> float | None:
         """Add the gradient of ptx_coef × cross-entropy on a batch of SFT data to the actor's; its loss, or ``None`` when off."""
         if self.settings.ptx_coef == 0 or not self._ptx:
             return None
         chosen = next(self._ptx_order)
-        if not update_actor:
+        if not learn:
             return None
         labels = sum(sum(self._ptx[i].labelled) for i in chosen)
         total = 0.0
-        for batch in microbatches(chosen, self._ptx_lengths, self.settings.micro_tokens):
-            loss = example_loss_sum(self._actor, [self._ptx[i] for i in batch]) / labels
-            (self.settings.ptx_coef * loss).backward()
-            total += float(loss.detach())
-        return total
+        with self.cast.playing("actor") as actor:
+            for batch, weight in turns(self.strategy, chosen, self._ptx_lengths, self.settings.micro_tokens):
+                loss = weight * self.strategy.forward(actor, example_loss_sum, [self._ptx[i] for i in batch]) / labels
+                self.strategy.backward(self.settings.ptx_coef * loss, actor)
+                total += float(loss.detach())
+        return self.strategy.sum([total])[0]
 
     def samples(self) -> list[dict[str, Any]]:
         if not self._probes:
             return []
         greedy = [Sampling(max_tokens=self.settings.max_tokens, temperature=0)] * len(self._probes)
-        replies = sample(self._actor, [probe.ids for probe in self._probes], greedy, self._stop)
-        rewards = rewards_of(self._reward, replies, self.settings.micro_tokens).tolist()
-        texts = [
-            decode(self._tokenizer, sequence[length:]) for sequence, length in zip(replies.sequences, replies.prompt_lengths, strict=True)
-        ]
+        with self.cast.playing("actor") as actor:
+            replies = sample(actor, [probe.ids for probe in self._probes], greedy, self._stop, strategy=self.strategy)
+        rewards = rewards_of(self._reward, replies, self.settings.micro_tokens, self.strategy).tolist()
+        texts = [decode(self._tokenizer, replies.said(row)) for row in range(len(self._probes))]
         return [
             {"prompt": probe.text, "reply": text, "reward": reward}
             for probe, text, reward in zip(self._probes, texts, rewards, strict=True)
@@ -171,30 +201,3 @@ class Ppo:
 
     def evaluate(self) -> dict[str, float]:
         return {}
-
-
-class _Means:
-    """Running means of per-token tensors and of plain numbers."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._weights: dict[str, float] = {}
-
-    def add(self, mask: Tensor, **tensors: Tensor) -> None:
-        for name, tensor in tensors.items():
-            self._put(name, float((tensor.detach().float() * mask).sum()), float(mask.sum()))
-
-    def note(self, **numbers: float) -> None:
-        for name, number in numbers.items():
-            self._put(name, number, 1.0)
-
-    def means(self) -> dict[str, float]:
-        return {name: total / self._weights[name] for name, total in self._sums.items()}
-
-    def _put(self, name: str, total: float, weight: float) -> None:
-        self._sums[name] = self._sums.get(name, 0.0) + total
-        self._weights[name] = self._weights.get(name, 0.0) + weight
-
-
-def _variance(values: Tensor, mask: Tensor) -> Tensor:
-    return masked_mean((values - masked_mean(values, mask)) ** 2, mask)
