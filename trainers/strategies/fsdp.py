@@ -53,7 +53,8 @@ class FullySharded(Ranks):
         module.in_one_pass = types.MethodType(_in_one_pass, module)  # type: ignore[assignment]
         register_fsdp_forward_method(module, "in_one_pass")
         # whichever module runs first would take itself for the root
-        self.forward(module, lambda root: None)
+        with torch.no_grad():
+            self.forward(module, lambda root: None)
 
     def _shard(self, module: nn.Module, reshard: bool) -> None:
         sharded = fully_shard(
@@ -97,8 +98,10 @@ class FullySharded(Ranks):
             torch._foreach_div_([p.grad for p in parameters if p.grad is not None], divide_by)
 
     def clip(self, parameters: Sequence[nn.Parameter], norm: float) -> float:
-        total: Any = nn.utils.clip_grad_norm_(parameters, norm, foreach=True)
-        return float(total.full_tensor())
+        total: Any = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+        whole = total.full_tensor()
+        nn.utils.clip_grads_with_norm_(parameters, norm, whole, foreach=True)
+        return float(whole)
 
     def export(self, module: nn.Module) -> dict[str, Tensor]:
         whole: dict[str, Any] = get_model_state_dict(module, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
