@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from transformers import PreTrainedModel
 
 from modelkit.generation.sampling import Sampling
 from modelkit.reward import RewardReference
 from tests.trainers.conftest import World
+from trainers import checkpointing, losses
 from trainers.data.dataset import Example
 from trainers.ppo import rollout
-from trainers.ppo.models import Separate
+from trainers.ppo.experience import Evaluated, estimate, scores
+from trainers.ppo.kl import KlCoefficient
+from trainers.ppo.models import Separate, SharedBackbone
 from trainers.ppo.train import Ppo
-from trainers.recipe import PpoStage, RewardStage
+from trainers.recipe import Lora, PpoStage, RewardStage
 from trainers.reward import RewardModelling, from_language_model
 
 
@@ -118,6 +123,122 @@ def test_the_critic_alone_moves_during_its_warm_up(world: World) -> None:
     stage.step(0)
     assert all(torch.equal(a, b) for a, b in zip(actor, stage.modules["actor"].parameters(), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(critic, stage.modules["critic"].parameters(), strict=True))
+
+
+def test_the_first_minibatch_has_ratio_one_even_when_others_follow(world: World) -> None:
+    numbers = make(world, epochs=2, minibatches=4, lr=1e-2).step(0).numbers
+    assert numbers["first_ratio"] == pytest.approx(1.0, abs=1e-5)
+    assert numbers["ratio"] != pytest.approx(1.0, abs=1e-5)
+
+
+def test_updates_far_from_the_policy_that_sampled_are_left_out_and_counted(world: World) -> None:
+    careful, free = (make(world, epochs=3, lr=0.05, skip_ratio=ratio, ptx_coef=0) for ratio in (1.0001, 20.0))
+    assert careful.step(0).numbers["left_out"] > 0
+    assert free.step(0).numbers["left_out"] == 0
+    assert careful.optimisers["actor"].updates == free.optimisers["actor"].updates
+
+
+def test_scores_are_normalised_clipped_and_penalised(world: World) -> None:
+    scale, rewards, stopped = (
+        RewardReference(rewards=[], mean=1.0, sd=2.0),
+        torch.tensor([3.0, 21.0, 1.0]),
+        torch.tensor([True, True, False]),
+    )
+    base: dict[str, Any] = {"data": [], "steps": 1, "lr": 1.0, "reward_clip": 4.0, "missing_eos_penalty": 0.5}
+    assert scores(rewards, stopped, scale, PpoStage(**base)).tolist() == [1.0, 4.0, -0.5]
+    assert scores(rewards, stopped, scale, PpoStage(**base, normalise_rewards=False)).tolist() == [3.0, 4.0, 0.5]
+
+
+def test_advantages_are_white_over_the_whole_rollout_and_rewards_keep_their_mean(world: World) -> None:
+    _, replies = sample(world)
+    torch.manual_seed(0)
+    mask = replies.mask
+    numbers = [torch.randn(mask.shape) * mask for _ in range(3)]
+    found = Evaluated(replies, numbers[0], numbers[1], numbers[2], torch.randn(6))
+    for white in (True, False):
+        settings = PpoStage(data=[], steps=1, lr=1.0, whiten_rewards=white, whiten_advantages=white)
+        experience, _ = estimate(found, found.rewards, 0.1, settings)
+        inside = experience.advantages[mask.bool()]
+        assert (abs(float(inside.mean())) < 1e-5) == white
+        assert (float(inside.var(unbiased=False)) == pytest.approx(1, abs=1e-3)) == white
+    values = torch.tensor([[1.0, 3.0, 9.0]])
+    scaled = losses.scale_to_one(values, torch.tensor([[1.0, 1.0, 0.0]]))
+    assert scaled.tolist()[0] == pytest.approx([1.0, 3.0, 0.0], abs=1e-5)
+    assert losses.scale_to_one(3 * values, torch.tensor([[1.0, 1.0, 0.0]])).tolist()[0] == pytest.approx([5.0, 7.0, 0.0], abs=1e-5)
+
+
+def test_the_adaptive_coefficient_follows_zieglers_rule_and_is_resumed(world: World, tmp_path: Path) -> None:
+    kl = KlCoefficient(0.1, target=2.0, horizon=100)
+    kl.update(2.2, 50)
+    assert float(kl.value) == pytest.approx(0.1 * (1 + 0.1 * 0.5))
+    kl.update(20.0, 50)
+    assert float(kl.value) == pytest.approx(0.105 * (1 + 0.2 * 0.5))
+    kl.update(0.0, 50)
+    assert float(kl.value) == pytest.approx(0.105 * 1.1 * (1 - 0.2 * 0.5))
+    fixed = KlCoefficient(0.1, target=0.0, horizon=100)
+    fixed.update(20.0, 50)
+    assert float(fixed.value) == 0.1
+    stage = make(world, kl_target=1e-6, kl_horizon=10)
+    first = stage.step(0).numbers["kl_coef"]
+    checkpointing.save(stage, 1, {}, tmp_path)
+    again = make(world, kl_target=1e-6, kl_horizon=10)
+    assert checkpointing.resume(again, tmp_path) is not None
+    stage.begin(1)
+    again.begin(1)
+    one, other = stage.step(1).numbers, again.step(1).numbers
+    assert one == other
+    assert one["kl_coef"] != first
+
+
+def test_a_convex_mixture_scales_the_policys_part(world: World) -> None:
+    """With a share of 1 nothing but PTX moves the actor: the rewards don't matter."""
+    weights = []
+    for clip in (5.0, 0.001):
+        stage = make(world, world.examples, ptx_mixing="convex", ptx_coef=1.0, reward_clip=clip, whiten_advantages=False)
+        stage.step(0)
+        weights.append([p.detach().clone() for p in stage.modules["actor"].parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+    with pytest.raises(ValidationError, match="convex"):
+        PpoStage(data=[], steps=1, lr=1.0, ptx_mixing="convex", ptx_coef=2.0)
+
+
+def shared(world: World, **changes: Any) -> Ppo:
+    settings = PpoStage(
+        **{"data": [], "steps": 3, "lr": 5e-3, "prompts": 8, "max_tokens": 12, "lora": {"rank": 4}, "share_backbone": True, **changes}
+    )
+    torch.manual_seed(2)
+    reward = from_language_model(world.model(), world.tokenizer)
+    cast = SharedBackbone(world.model(), Lora(rank=4))
+    stage = Ppo(cast, reward, world.tokenizer, world.prompts, [], [], RewardReference.of([-1.0, 0.0, 1.0]), settings, seed=0)
+    stage.begin(0)
+    return stage
+
+
+def test_one_backbone_plays_three_parts(world: World, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    stage, bare = shared(world), world.model()
+    ids = torch.tensor([world.prompts[0].ids])
+    first = stage.step(0).numbers
+    assert first["kl"] == pytest.approx(0, abs=1e-5)
+    assert first["first_ratio"] == pytest.approx(1.0, abs=1e-5)
+    checkpointing.save(stage, 1, {}, tmp_path)
+    numbers = stage.step(1).numbers
+    assert numbers["kl_k3"] > 0
+    with stage.cast.playing("reference") as model:
+        torch.testing.assert_close(model(ids, use_cache=False).logits, bare(ids, use_cache=False).logits, atol=0, rtol=0)
+    again = shared(world)
+    assert checkpointing.resume(again, tmp_path) is not None
+    again.begin(1)
+    assert again.step(1).numbers == numbers
+    with stage.cast.playing("actor") as model:
+        expected = model(ids, use_cache=False).logits
+    torch.testing.assert_close(stage.cast.plain("actor")(ids, use_cache=False).logits, expected, atol=1e-5, rtol=0)
+    assert not torch.allclose(expected, bare(ids, use_cache=False).logits)
+    _, replies = sample(world)
+    with stage.cast.playing("critic") as model:
+        values = rollout.reply_values(model, replies, range(6))
+    torch.testing.assert_close(rollout.reply_values(stage.cast.plain("critic"), replies, range(6)), values, atol=1e-5, rtol=0)
+    assert values.abs().sum() > 0
 
 
 def test_the_reward_model_starts_from_the_language_models_body_and_learns_pairs(world: World) -> None:

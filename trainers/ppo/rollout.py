@@ -106,6 +106,11 @@ def in_batches(
     return strategy.combine(result)
 
 
+def policy_logprobs(model: PreTrainedModel, replies: Replies, temperature: float, micro_tokens: int, strategy: Strategy) -> Tensor:
+    """:func:`reply_logprobs` of all replies, without gradients, [replies, longest reply]."""
+    return in_batches(lambda rows: strategy.forward(model, reply_logprobs, replies, rows, temperature)[0], replies, micro_tokens, strategy)
+
+
 def rewards_of(model: PreTrainedModel, replies: Replies, micro_tokens: int, strategy: Strategy | None = None) -> Tensor:
     """The reward model's score of each whole sequence, [replies]."""
     strategy = strategy or Single()

@@ -19,7 +19,7 @@ from trainers.optimiser import Optimiser
 from trainers.ppo.experience import Evaluated, Experience, Means, estimate, minibatches, scores
 from trainers.ppo.kl import KlCoefficient
 from trainers.ppo.models import Cast, Role
-from trainers.ppo.rollout import Replies, in_batches, reply_logprobs, reply_values, rewards_of, sample
+from trainers.ppo.rollout import Replies, in_batches, policy_logprobs, reply_logprobs, reply_values, rewards_of, sample
 from trainers.recipe import PpoStage
 from trainers.seeds import derive
 from trainers.sft import example_loss_sum
@@ -28,6 +28,8 @@ from trainers.strategies.plain import Single
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_POLICIES: tuple[Role, ...] = ("actor", "reference")
 
 
 class Ppo:
@@ -71,8 +73,9 @@ class Ppo:
 
     def begin(self, step: int) -> None:
         settings = self.settings
-        self._order = steps([1] * len(self._prompts), settings.prompts, self._seed, "ppo prompts", start=step)
-        self._ptx_order = steps(self._ptx_lengths, settings.ptx_tokens, self._seed, "ppo ptx", start=step * self._updates)
+        weights, ptx_weights = ([row.weight for row in rows] for rows in (self._prompts, self._ptx))
+        self._order = steps([1] * len(weights), settings.prompts, self._seed, "ppo prompts", step, weights)
+        self._ptx_order = steps(self._ptx_lengths, settings.ptx_tokens, self._seed, "ppo ptx", step * self._updates, ptx_weights)
 
     def step(self, step: int) -> StepResult:
         settings = self.settings
@@ -91,22 +94,17 @@ class Ppo:
 
     def _evaluated(self, replies: Replies) -> Evaluated:
         settings, strategy = self.settings, self.strategy
-
-        def logprobs(role: Role) -> Tensor:
-            with self.cast.playing(role) as model:
-                return in_batches(
-                    lambda rows: strategy.forward(model, reply_logprobs, replies, rows, settings.temperature)[0],
-                    replies,
-                    settings.micro_tokens,
-                    strategy,
-                )
-
-        old, reference = logprobs("actor"), logprobs("reference")
+        logprobs: dict[Role, Tensor] = {}
+        for role in _POLICIES:
+            with self.cast.playing(role) as policy:
+                logprobs[role] = policy_logprobs(policy, replies, settings.temperature, settings.micro_tokens, strategy)
         with self.cast.playing("critic") as critic:
             values = in_batches(
                 lambda rows: strategy.forward(critic, reply_values, replies, rows), replies, settings.micro_tokens, strategy
             )
-        return Evaluated(replies, old, reference, values, rewards_of(self._reward, replies, settings.micro_tokens, strategy))
+        return Evaluated(
+            replies, logprobs["actor"], logprobs["reference"], values, rewards_of(self._reward, replies, settings.micro_tokens, strategy)
+        )
 
     def _update(self, step: int, experience: Experience) -> dict[str, float]:
         """All passes over one rollout. Losses are means over the reply tokens of a minibatch; PTX has a normaliser of its own."""
