@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,15 +21,17 @@ def is_adapter(checkpoint: Path) -> bool:
 
 
 def base_of(adapter: Path) -> Path:
-    """The directory of the base model: its path as it stands or seen from the adapter's folder, or its copy in the hub's cache.
+    """The directory of the base model: its path seen from the adapter's folder or as it stands, or its copy in the hub's cache.
+
+    The base may be an adapter itself, as where a stage with adapters follows another.
 
     :raises ModelError: when the adapter doesn't name one, or it is nowhere.
     """
     name = _config(adapter).get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
         raise ModelError(f"{adapter / 'adapter_config.json'} names no base model: set base_model_name_or_path to its directory.")
-    for path in (Path(name), adapter / name):
-        if (path / "config.json").is_file():
+    for path in (adapter / name, Path(name)):
+        if (path / "config.json").is_file() or is_adapter(path):
             return path
     try:
         base = hub.find(name)
@@ -89,19 +92,24 @@ def _language(base: Path) -> PreTrainedModel:
 
 def _headed(base: Path) -> PreTrainedModel:
     """The base as a reward model; a head that it doesn't have comes with the adapter."""
-    from transformers import AutoModelForSequenceClassification
-    from transformers.utils import logging
-
     from modelkit.checkpoint import is_reward_model, load_model
 
-    if is_reward_model(base):
-        return load_model(base, "reward")
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        return AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, local_files_only=True, use_safetensors=True)
-    finally:
-        logging.set_verbosity(verbosity)
+    return load_model(base, "reward") if is_reward_model(base) else with_scalar_head(load_model(base))
+
+
+def with_scalar_head(model: PreTrainedModel) -> PreTrainedModel:
+    """The body of a language model (the same tensors, quantised or not) under a new head with one output."""
+    from accelerate import init_empty_weights
+    from torch import nn
+    from transformers import AutoModelForSequenceClassification
+
+    config = copy.deepcopy(model.config)
+    config.num_labels = 1
+    with init_empty_weights():
+        headed: Any = AutoModelForSequenceClassification.from_config(config)
+    setattr(headed, headed.base_model_prefix, model.base_model)
+    headed.score = nn.Linear(headed.score.in_features, 1, bias=False, device=model.device)
+    return headed.eval()
 
 
 def _config(adapter: Path) -> dict[str, Any]:

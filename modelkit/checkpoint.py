@@ -163,17 +163,23 @@ def is_reward_model(checkpoint: Path) -> bool:
 
 
 def save(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, checkpoint: Path, stage: StageInfo, extra: dict[str, Any] | None = None
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    checkpoint: Path,
+    stage: StageInfo,
+    extra: dict[str, Any] | None = None,
+    weights: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Write a checkpoint atomically: weights as safetensors, config, tokenizer, chat template, ``stage.json``.
 
-    *extra* maps further file names to JSON values, which appear together with the rest.
+    *extra* maps further file names to JSON values, which appear together with the rest. *weights* stand in for the model's own,
+    for a model whose own are in parts.
     """
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     with atomic.directory(checkpoint) as folder:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=weights)
         tokenizer.save_pretrained(folder)
         for name, value in {"stage.json": stage.model_dump(), **(extra or {})}.items():
             (folder / name).write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -42,9 +42,9 @@ class StageLog:
 
 
 class Progress:
-    """The state of a whole run, rewritten to ``progress.json`` about once a second."""
+    """The state of a whole run, rewritten to ``progress.json`` about once a second (by the first rank, which gets *run*)."""
 
-    def __init__(self, run: Path, stages: list[str], shares: dict[str, float], watcher: Watcher = lambda progress: None) -> None:
+    def __init__(self, run: Path | None, stages: list[str], shares: dict[str, float], watcher: Watcher = lambda progress: None) -> None:
         self.stages, self.stage, self.step, self.steps = stages, stages[0], 0, 0
         self.state, self.message = "running", ""
         self.numbers: dict[str, float] = {}
@@ -91,7 +91,7 @@ class Progress:
         if self._start_fraction is None:
             self._start_fraction = self.fraction()
         self._watcher(self)
-        if not force and now - self._written < 1.0:
+        if self._run is None or (not force and now - self._written < 1.0):
             return
         self._written = now
         eta = self.eta_seconds()

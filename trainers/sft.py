@@ -18,6 +18,7 @@ from trainers.data.dataset import Example, Prompt
 from trainers.data.order import staged
 from trainers.loop import StepResult
 from trainers.losses import cross_entropy_sum
+from trainers.modes import learning
 from trainers.optimiser import Optimiser
 from trainers.recipe import LanguageStage
 from trainers.strategies import Strategy, turns
@@ -53,16 +54,18 @@ class LanguageModelling:
 
     def begin(self, step: int) -> None:
         starts = [example.start for example in self._examples]
-        self._order = staged(self._lengths, starts, self.settings.steps, self.settings.tokens, self._seed, self.name, start=step)
+        weights = [example.weight for example in self._examples]
+        self._order = staged(self._lengths, starts, self.settings.steps, self.settings.tokens, self._seed, self.name, step, weights)
 
     def step(self, step: int) -> StepResult:
         chosen = next(self._order)
         labels = sum(sum(self._examples[i].labelled) for i in chosen)
         mine = 0.0
-        for batch, weight in turns(self.strategy, chosen, self._lengths, self.settings.micro_tokens):
-            loss = weight * self.strategy.forward(self._model, example_loss_sum, [self._examples[i] for i in batch])
-            self.strategy.backward(loss, self._model)
-            mine += float(loss.detach())
+        with learning(self._model):
+            for batch, weight in turns(self.strategy, chosen, self._lengths, self.settings.micro_tokens):
+                loss = weight * self.strategy.forward(self._model, example_loss_sum, [self._examples[i] for i in batch])
+                self.strategy.backward(loss, self._model)
+                mine += float(loss.detach())
         (total,) = self.strategy.sum([mine])
         numbers = self.optimisers["model"].step(divide_by=labels)
         return StepResult(sum(self._lengths[i] for i in chosen), {"loss": total / labels, **numbers}, chosen)

@@ -1,0 +1,118 @@
+"""What every stage is given besides its settings: where its things lie, the tokenizer, the processes it runs on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelkit import checkpoint
+from modelkit.chat import PLAIN_TEMPLATE, verify_template
+from modelkit.checkpoint import StageInfo
+from modelkit.errors import UserError
+from modelkit.run import Run
+from trainers.data import dataset
+from trainers.data.dataset import Counts, Prompt
+from trainers.log import Progress
+from trainers.loop import Finished, StageLoop, train
+from trainers.recipe import Mixture
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from trainers.lora import Trainee
+    from trainers.strategies import Strategy
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage's work in a run: its name there, the folder of its data files, its tokenizer, and what tells it from others.
+
+    ``recipe`` is the sha256 of everything that the result depends on. ``probes`` are prompts to show the model's progress on; a stage
+    takes some of its own where none are given.
+    """
+
+    run: Run
+    name: str
+    data: Path
+    seed: int
+    recipe: str
+    tokenizer: PreTrainedTokenizerBase
+    strategy: Strategy
+    progress: Progress
+    probes: Sequence[Prompt] = ()
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the stage's checkpoint will be."""
+        return self.run.checkpoint(self.name)
+
+    def rows(self, mixture: Sequence[Mixture], kind: Any, counts: Counts) -> list[dict[str, Any]]:
+        """The rows of the stage's data files."""
+        return dataset.read(mixture, self.data, kind, counts)
+
+    def train(self, stage: StageLoop) -> Finished:
+        """Run the stage's loop, or what is left of it."""
+        return train(stage, self.seed, self.run.log(self.name), self.run.state(self.name), self.progress)
+
+    def save(
+        self,
+        trainee: Trainee,
+        parent: Path | None,
+        finished: Finished,
+        counts: Counts,
+        extra: dict[str, Any] | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Write the checkpoint (called *name*, by default as the stage) with its ``stage.json``."""
+        folder = self.run.checkpoint(name or self.name)
+        info = StageInfo(
+            stage=name or self.name,
+            parent=None if parent is None else os.path.relpath(parent.resolve(), folder.resolve()),
+            recipe=self.recipe,
+            data=counts.sources,
+            steps=finished.steps,
+            tokens=finished.tokens,
+            seconds=round(finished.seconds, 2),
+            metrics=finished.metrics,
+        )
+        trainee.save(self.tokenizer, folder, info, self.strategy, extra)
+
+
+def tokenizer_for(start: Path, chat: bool = True) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint to train from, with a plain chat template where it has none.
+
+    :raises UserError: when it can't mark where texts begin and end, or (for *chat*) its template leaves nothing to learn from.
+    """
+    tokenizer = checkpoint.load_tokenizer(start)
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    return checked(tokenizer, str(start), chat)
+
+
+def checked(tokenizer: PreTrainedTokenizerBase, where: str, chat: bool = True) -> PreTrainedTokenizerBase:
+    """The tokenizer, fit for training: with begin and end of sequence, padding of its own kind, and a verified chat template.
+
+    :raises UserError: naming what is missing.
+    """
+    if tokenizer.eos_token_id is None or tokenizer.bos_token_id is None:
+        raise UserError(f"the tokenizer of {where} has no begin- or end-of-sequence token, which training needs.")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    if chat:
+        try:
+            verify_template(tokenizer)
+        except UserError as error:
+            raise UserError(f"the tokenizer of {where} can't be trained with: {error}") from None
+    return tokenizer
+
+
+def same_tokenizer(model: Path, other: Path) -> None:
+    """:raises UserError: when two checkpoints that must read the same ids have tokenizers that give other ones."""
+    ours, theirs = checkpoint.load_tokenizer(model), checkpoint.load_tokenizer(other)
+    if ours.get_vocab() != theirs.get_vocab():
+        raise UserError(
+            f"{model} and {other} have different tokenizers, so one can't judge the other's tokens: train both from the same base."
+        )

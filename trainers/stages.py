@@ -1,0 +1,253 @@
+"""The stages as functions: settings, a job and the checkpoints to start from → a checkpoint directory in the job's run.
+
+Each reads its data, trains (or goes on where it stopped) and saves; it returns what became of the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelkit import checkpoint
+from modelkit.chat import stop_ids
+from modelkit.errors import UserError
+from modelkit.fingerprint import fingerprint
+from modelkit.reward import RewardReference
+from trainers.data import dataset
+from trainers.data.dataset import Counts, Example, Prompt
+from trainers.data.order import hold_out
+from trainers.job import Job, same_tokenizer
+from trainers.recipe import Architecture, BaseStage, DpoStage, GrpoStage, KtoStage, PpoStage, RewardStage, SftStage
+from trainers.seeds import derive
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from trainers.lora import Trainee
+
+_PROBES = 6
+
+
+def pretrain(settings: BaseStage, job: Job, start: Path | None = None, shape: Architecture | None = None) -> Counts:
+    """Language modelling on plain texts: a new model of a *shape*, or the checkpoint *start* trained further."""
+    from trainers import lora
+    from trainers.sft import LanguageModelling
+
+    counts = Counts()
+    if start is None:
+        assert shape is not None, "a new model needs a shape"
+        model = new_model(shape, job)
+        trainee = lora.adapt(model, settings, "language")
+    else:
+        trainee = _load(start, settings, job)
+    rows = job.rows(settings.data, "text", counts)
+    texts = dataset.text_examples(rows, job.tokenizer, _context(trainee.model), counts)
+    examples, held_out = hold_out(texts, settings.held_out, job.seed, job.name)
+    stage = LanguageModelling(job.name, trainee.model, job.tokenizer, examples, held_out, job.probes, settings, job.seed, job.strategy)
+    job.save(trainee, start, job.train(stage), counts)
+    return counts
+
+
+def sft(settings: SftStage, job: Job, start: Path) -> Counts:
+    """Supervised fine-tuning of *start* on conversations."""
+    from trainers.sft import LanguageModelling
+
+    counts = Counts()
+    trainee = _load(start, settings, job)
+    context = _context(trainee.model)
+    chats = dataset.chat_examples(job.rows(settings.data, "sft", counts), job.tokenizer, context, counts)
+    examples, held_out = hold_out(chats, settings.held_out, job.seed, job.name)
+    probes = job.probes or _openings(held_out or examples, job)
+    if settings.replay:
+        examples = examples + dataset.text_examples(job.rows(settings.replay, "text", counts), job.tokenizer, context, counts)
+    stage = LanguageModelling(job.name, trainee.model, job.tokenizer, examples, held_out, probes, settings, job.seed, job.strategy)
+    job.save(trainee, start, job.train(stage), counts)
+    return counts
+
+
+def rm(settings: RewardStage, job: Job, start: Path, scale_on: Sequence[Prompt] = (), max_tokens: int = 48) -> Counts:
+    """A reward model from the language model *start*. Its replies to the prompts *scale_on* give the rewards their scale.
+
+    Without such prompts those of the held-out pairs are taken.
+    """
+    from trainers.reward import RewardModelling, hold_out_pairs
+
+    counts = Counts()
+    trainee = _load(start, settings, job, "reward")
+    pairs = dataset.pairs(job.rows(settings.data, "preference", counts), job.tokenizer, _context(trainee.model), counts)
+    training, held_out = hold_out_pairs(pairs, settings.held_out, job.seed, job.name)
+    finished = job.train(RewardModelling(trainee.model, training, held_out, settings, job.seed, job.strategy))
+    if not scale_on:
+        room = _context(trainee.model) - max_tokens
+        openings = [pair.chosen[: pair.starts[0]] for pair in held_out or training]
+        scale_on = [Prompt(ids, "") for ids in openings if len(ids) <= room][: settings.reference_prompts]
+    extra = {}
+    if not checkpoint.is_reward_model(start) and scale_on:
+        reference = reward_reference(start, trainee.model, scale_on, settings, job, max_tokens)
+        finished.metrics.update(sft_reward_mean=reference.mean, sft_reward_sd=reference.sd)
+        extra = {"reward_reference.json": reference.to_json()}
+    job.save(trainee, start, finished, counts, extra)
+    return counts
+
+
+def ppo(settings: PpoStage, job: Job, start: Path, reward: Path) -> Counts:
+    """PPO with PTX of the language model *start* on the rewards of the checkpoint *reward*. Saves the critic as well."""
+    from trainers.lora import Trainee
+    from trainers.ppo.models import Cast, Separate, SharedBackbone
+    from trainers.ppo.train import Ppo
+
+    counts = Counts()
+    same_tokenizer(start, reward)
+    scale = RewardReference.read(reward)
+    if scale is None and settings.normalise_rewards:
+        raise UserError(
+            f"{reward} has no reward_reference.json, the scale of its rewards: train it with `trainers rm`, "
+            "or take rewards as they are (--set normalise_rewards=false)."
+        )
+    cast: Cast
+    if settings.share_backbone and settings.lora:
+        actor = critic = None
+        cast = SharedBackbone(checkpoint.load_model(start), settings.lora)
+    else:
+        actor, critic = _load(start, settings, job), _load(reward, settings, job, "reward")
+        cast = Separate(actor.model, critic.model, checkpoint.load_model(start))
+    judge = checkpoint.load_model(reward, "reward")
+    context = _context(judge)
+    prompts = dataset.prompts(job.rows(settings.data, "prompts", counts), job.tokenizer, context - settings.max_tokens, counts)
+    ptx: list[Example] = []
+    if settings.ptx:
+        ptx = dataset.chat_examples(job.rows(settings.ptx, "sft", counts), job.tokenizer, context, counts)
+    probes = job.probes or prompts[:_PROBES]
+    stage = Ppo(cast, judge, job.tokenizer, prompts, ptx, probes, scale or RewardReference([], 0.0, 1.0), settings, job.seed, job.strategy)
+    finished = job.train(stage)
+    job.save(critic or Trainee(cast.plain("critic")), reward, finished, counts, name="critic")
+    job.save(actor or Trainee(cast.plain("actor")), start, finished, counts)
+    return counts
+
+
+def dpo(settings: DpoStage, job: Job, start: Path) -> Counts:
+    """DPO and its relatives: *start* learns from preference pairs, and is the reference."""
+    from trainers.dpo import PreferenceOptimisation
+    from trainers.reward import hold_out_pairs
+
+    counts = Counts()
+    trainee = _load(start, settings, job)
+    pairs = dataset.pairs(job.rows(settings.data, "preference", counts), job.tokenizer, _context(trainee.model), counts)
+    training, held_out = hold_out_pairs(pairs, settings.held_out, job.seed, job.name)
+    probes = job.probes or [_opening(pair.chosen, pair.starts[0], job) for pair in (held_out or training)[:_PROBES]]
+    reference = _reference(start, job) if settings.needs_reference else None
+    stage = PreferenceOptimisation(trainee.model, reference, job.tokenizer, training, held_out, probes, settings, job.seed, job.strategy)
+    job.save(trainee, start, job.train(stage), counts)
+    return counts
+
+
+def kto(settings: KtoStage, job: Job, start: Path) -> Counts:
+    """KTO: *start* learns from replies called good or bad (each pair is one of both), and is the reference."""
+    from trainers.kto import KahnemanTversky, from_pairs
+    from trainers.reward import hold_out_pairs
+
+    counts = Counts()
+    trainee = _load(start, settings, job)
+    pairs = dataset.pairs(job.rows(settings.data, "preference", counts), job.tokenizer, _context(trainee.model), counts)
+    training, held_out = hold_out_pairs(pairs, settings.held_out, job.seed, job.name)
+    probes = job.probes or [_opening(pair.chosen, pair.starts[0], job) for pair in (held_out or training)[:_PROBES]]
+    stage = KahnemanTversky(
+        trainee.model,
+        _reference(start, job),
+        job.tokenizer,
+        from_pairs(training),
+        from_pairs(held_out),
+        probes,
+        settings,
+        job.seed,
+        job.strategy,
+    )
+    job.save(trainee, start, job.train(stage), counts)
+    return counts
+
+
+def grpo(settings: GrpoStage, job: Job, start: Path, reward: Path | None = None) -> Counts:
+    """GRPO of *start* on rule-based rewards, a reward model's, or both."""
+    from trainers.grpo import GroupRelative, Judge
+
+    counts = Counts()
+    if reward is not None:
+        same_tokenizer(start, reward)
+    trainee = _load(start, settings, job)
+    judge = Judge(settings, job.tokenizer, None if reward is None else checkpoint.load_model(reward, "reward"))
+    room = _context(trainee.model) - settings.max_tokens
+    prompts = dataset.prompts(job.rows(settings.data, "prompts", counts), job.tokenizer, room, counts)
+    training, held_out = hold_out(prompts, settings.held_out, job.seed, job.name)
+    reference = checkpoint.load_model(start) if settings.kl_coef else None
+    probes = job.probes or (held_out or training)[:_PROBES]
+    stage = GroupRelative(trainee.model, reference, judge, job.tokenizer, training, held_out, probes, settings, job.seed, job.strategy)
+    job.save(trainee, start, job.train(stage), counts)
+    return counts
+
+
+def new_model(shape: Architecture, job: Job) -> PreTrainedModel:
+    """A LLaMA-shaped model with random weights, for the job's tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = job.tokenizer
+    torch.manual_seed(derive(job.seed, job.name, "weights"))
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=shape.hidden_size,
+            intermediate_size=shape.intermediate_size,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.kv_heads,
+            max_position_embeddings=shape.context,
+            rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def reward_reference(
+    start: Path, reward: PreTrainedModel, prompts: Sequence[Prompt], settings: RewardStage, job: Job, max_tokens: int
+) -> RewardReference:
+    """Rewards of replies that the language model *start* samples to *prompts*."""
+    from modelkit.generation.sampling import Sampling
+    from trainers.ppo.rollout import rewards_of, sample
+
+    model = checkpoint.load_model(start, device=job.strategy.device)
+    seeds = [derive(job.seed, "reward reference", i) for i in range(len(prompts))]
+    sampling = [Sampling(max_tokens=max_tokens, seed=seed) for seed in seeds]
+    reward.eval()
+    replies = sample(model, [prompt.ids for prompt in prompts], sampling, stop_ids(job.tokenizer, model))
+    return RewardReference.of(rewards_of(reward, replies, settings.micro_tokens, job.strategy).tolist())
+
+
+def _load(start: Path, settings, job: Job, kind="language") -> Trainee:
+    from trainers import lora
+
+    return lora.load(start, kind, settings, job.tokenizer, derive(job.seed, job.name, "weights"))
+
+
+def _reference(start: Path, job: Job):
+    from trainers.dpo import Reference
+
+    return Reference(lambda: checkpoint.load_model(start, device=job.strategy.device), fingerprint(start), job.run.state(job.name))
+
+
+def _context(model: PreTrainedModel) -> int:
+    return int(model.config.max_position_embeddings)
+
+
+def _openings(examples: Sequence[Example], job: Job) -> list[Prompt]:
+    """The first examples up to where the assistant begins."""
+    return [_opening(example.ids, example.labelled.index(True), job) for example in examples[:_PROBES]]
+
+
+def _opening(ids: Sequence[int], end: int, job: Job) -> Prompt:
+    from modelkit.generation.stream import decode
+
+    return Prompt(list(ids[:end]), decode(job.tokenizer, list(ids[:end])))
