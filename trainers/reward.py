@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,9 +12,10 @@ from torch import nn
 
 from modelkit.reward import last_token_values
 from trainers.data.dataset import Pair
-from trainers.data.order import steps
+from trainers.data.order import hold_out, steps
 from trainers.loop import StepResult
-from trainers.losses import log_exp, log_sig
+from trainers.losses import centring, log_exp, log_sig
+from trainers.modes import learning
 from trainers.optimiser import Optimiser
 from trainers.recipe import RewardStage
 from trainers.strategies import Strategy, turns
@@ -25,8 +27,55 @@ if TYPE_CHECKING:
 _LOSSES = {"log_sig": log_sig, "log_exp": log_exp}
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """Answers to one prompt (whole conversations), and which of them is better than which, by what margin.
+
+    A pair is a ranking with two answers and one comparison (0, 1).
+    """
+
+    answers: list[list[int]]
+    comparisons: list[tuple[int, int]]
+    margins: list[float]
+    weight: float = 1.0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all answers, each counted once."""
+        return sum(len(answer) for answer in self.answers)
+
+
+def rankings(pairs: Sequence[Pair]) -> list[Ranking]:
+    """Pairs of one ranked list joined, so that each answer is read once; all others stay alone. In order of first appearance."""
+    groups: dict[str | int, list[Pair]] = {}
+    for i, pair in enumerate(pairs):
+        groups.setdefault(i if pair.ranking is None else pair.ranking, []).append(pair)
+    found = []
+    for group in groups.values():
+        places: dict[tuple[int, ...], int] = {}
+        comparisons = [
+            (places.setdefault(tuple(pair.chosen), len(places)), places.setdefault(tuple(pair.rejected), len(places))) for pair in group
+        ]
+        found.append(Ranking([list(answer) for answer in places], comparisons, [pair.margin for pair in group], group[0].weight))
+    return found
+
+
+def hold_out_pairs(pairs: Sequence[Pair], share: float, seed: int, purpose: str) -> tuple[list[Pair], list[Pair]]:
+    """(training, held-out) pairs; the pairs of one ranking stay together, or held-out answers would be trained on."""
+    names = list(dict.fromkeys(i if pair.ranking is None else pair.ranking for i, pair in enumerate(pairs)))
+    _, chosen = hold_out(names, share, seed, purpose)
+    apart = set(chosen)
+    sides: tuple[list[Pair], list[Pair]] = ([], [])
+    for i, pair in enumerate(pairs):
+        sides[(i if pair.ranking is None else pair.ranking) in apart].append(pair)
+    return sides
+
+
 class RewardModelling:
-    """Minimise the pairwise loss of *pairs*, averaged over the pairs of a step."""
+    """Minimise the pairwise loss, averaged over the comparisons of a ranking and then over the rankings of a step.
+
+    A ranking of k answers takes k passes, not k (k − 1) (Ouyang et al. 2022, section 3.5).
+    """
 
     def __init__(
         self,
@@ -42,16 +91,18 @@ class RewardModelling:
         self.strategy.prepare(model)
         self.optimisers = {"model": Optimiser([model], settings, strategy=self.strategy)}
         self._model, self._seed, self._loss = model, seed, _LOSSES[settings.loss]
-        self._pairs, self._held_out = pairs, held_out
-        self._lengths = [len(pair.chosen) + len(pair.rejected) for pair in pairs]
+        self._training, self._held_out = rankings(pairs), rankings(held_out)
+        self._lengths = [ranking.tokens for ranking in self._training]
         self._order: Iterator[list[int]] = iter(())
 
     def begin(self, step: int) -> None:
-        self._order = steps(self._lengths, self.settings.tokens, self._seed, self.name, start=step)
+        weights = [ranking.weight for ranking in self._training]
+        self._order = steps(self._lengths, self.settings.tokens, self._seed, self.name, step, weights)
 
     def step(self, step: int) -> StepResult:
         chosen = next(self._order)
-        loss, right, margin = self._pass(self._pairs, chosen, self._lengths, learn=True)
+        with learning(self._model):
+            loss, right, margin = self._pass(self._training, chosen, self._lengths, learn=True)
         numbers = self.optimisers["model"].step(divide_by=len(chosen))
         tokens = sum(self._lengths[i] for i in chosen)
         return StepResult(tokens, {"loss": loss, "accuracy": right, "margin": margin, **numbers}, chosen)
@@ -61,31 +112,44 @@ class RewardModelling:
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:
+        """Loss, share of comparisons ranked right, and mean difference of rewards on the held-out pairs."""
         if not self._held_out:
             return {}
-        lengths = [len(pair.chosen) + len(pair.rejected) for pair in self._held_out]
+        lengths = [ranking.tokens for ranking in self._held_out]
         loss, right, margin = self._pass(self._held_out, range(len(lengths)), lengths, learn=False)
         return {"eval_loss": loss, "eval_accuracy": right, "eval_margin": margin}
 
-    def _pass(self, pairs: Sequence[Pair], rows: Sequence[int], lengths: Sequence[int], learn: bool) -> tuple[float, float, float]:
-        """(loss, accuracy, margin), means over *rows* of *pairs*; with *learn* their gradients are added up as well."""
+    def _pass(self, data: Sequence[Ranking], rows: Sequence[int], lengths: Sequence[int], learn: bool) -> tuple[float, float, float]:
+        """(loss, accuracy, margin), means over *rows* of *data*; with *learn* their gradients are added up as well."""
         total, right, margin = 0.0, 0.0, 0.0
         for batch, weight in turns(self.strategy, rows, lengths, self.settings.micro_tokens):
-            better, worse = self.strategy.forward(self._model, _rewards, [pairs[i] for i in batch])
-            loss = weight * self._loss(better, worse).sum()
+            compared = [data[i] for i in batch]
+            better, worse = self.strategy.forward(self._model, _rewards, compared)
+            margins = better.new_tensor([margin for ranking in compared for margin in ranking.margins])
+            shares = better.new_tensor([1 / len(ranking.comparisons) for ranking in compared for _ in ranking.comparisons])
+            losses = self._loss(better, worse, margins)
+            if self.settings.centre:
+                losses = losses + self.settings.centre * centring(better, worse)
+            loss = weight * (shares * losses).sum()
             if learn:
                 self.strategy.backward(loss, self._model)
             total += float(loss.detach())
-            right += weight * float((better > worse).sum())
-            margin += weight * float((better - worse).detach().sum())
+            right += weight * float((shares * (better > worse)).sum())
+            margin += weight * float((shares * (better - worse)).detach().sum())
         total, right, margin = self.strategy.sum([total, right, margin])
         return total / len(rows), right / len(rows), margin / len(rows)
 
 
-def _rewards(model: PreTrainedModel, pairs: Sequence[Pair]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rewards of the chosen and of the rejected sides, in one pass."""
-    rewards = last_token_values(model, [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs])
-    return rewards[: len(pairs)], rewards[len(pairs) :]
+def _rewards(model: PreTrainedModel, compared: Sequence[Ranking]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rewards of the better and the worse side of every comparison, [comparisons] each, in one pass over all answers."""
+    place: dict[tuple[int, int], int] = {}
+    for answer in range(max(len(ranking.answers) for ranking in compared)):
+        for i, ranking in enumerate(compared):
+            if answer < len(ranking.answers):
+                place[i, answer] = len(place)
+    rewards = last_token_values(model, [compared[i].answers[answer] for i, answer in place])
+    sides = [(place[i, one], place[i, other]) for i, ranking in enumerate(compared) for one, other in ranking.comparisons]
+    return rewards[[one for one, _ in sides]], rewards[[other for _, other in sides]]
 
 
 def from_language_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

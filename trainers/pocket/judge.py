@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from trainers.pocket.world import Relation, load_facts
+from trainers.pocket.world import Fact, load_facts
 
 _LATIN = "0-9A-Za-z\u00c0-\u024f"
 
@@ -17,15 +17,16 @@ def right_answer(prompt: str, reply: str, reference: str | None) -> float:
     """
     if reference is None:
         return 0.0
-    candidates = {value for relation in _relations() if reference in relation.values for value in relation.values}
-    asked_about = {value for value in candidates if value != reference and _occurs(value, prompt)}
-    named = {value for value in candidates - asked_about if _occurs(value, reply)}
+    asked = {fact.relation for fact in _facts(reference) if _occurs(fact.key, prompt)}
+    candidates = {value for relation in asked for value in relation.values}
+    repeated = {value for value in candidates if value != reference and _occurs(value, prompt)}
+    named = {value for value in candidates - repeated if _occurs(value, reply)}
     return float({value for value in named if not any(value != other and value in other for other in named)} == {reference})
 
 
 @cache
-def _relations() -> tuple[Relation, ...]:
-    return tuple(dict.fromkeys(fact.relation for fact in load_facts()))
+def _facts(value: str) -> list[Fact]:
+    return [fact for fact in load_facts() if fact.value == value]
 
 
 @cache
