@@ -38,6 +38,10 @@ class Message(TypedDict):
     content: str
 
 
+class HistoryRewritten(UserError):
+    """The template renders earlier turns otherwise once a later one follows (it drops their reasoning, say)."""
+
+
 @dataclass(frozen=True)
 class EncodedChat:
     """Token ids of a whole conversation, and for each whether the assistant said it (what a loss may look at)."""
@@ -75,24 +79,29 @@ def reply_lead(tokenizer: PreTrainedTokenizerBase) -> str:
     return whole[len(opened) : whole.index("reply", len(opened))]
 
 
-def encode_chat(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> EncodedChat:
+def encode_chat(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], last_only: bool = False) -> EncodedChat:
     """Token ids of a whole conversation, with the assistant's tokens marked, each turn's end-of-sequence token included.
 
     The conversation is cut after the end-of-sequence token of its last turn, so that what a template writes after it (a line
     break, say) is neither trained nor scored.
 
-    :raises UserError: when the template does not render a conversation as a prefix of its continuation, or when no
-        assistant token would be left to learn from.
+    :param last_only: mark the last turn only. This works with every template: what comes before the turn is exactly what a
+        model sees when it answers, even where the template wrote the same turns otherwise before.
+    :raises HistoryRewritten: when several turns are asked for and the template does not render a conversation as a prefix of
+        its continuation.
+    :raises UserError: when no assistant token would be left to learn from.
     """
     text = _render(tokenizer, messages, open_turn=False)
     spans: list[tuple[int, int]] = []
     for i, message in enumerate(messages):
-        if message["role"] != "assistant":
+        if message["role"] != "assistant" or (last_only and i < len(messages) - 1):
             continue
         before = _render(tokenizer, messages[:i], open_turn=True)
         upto = _render(tokenizer, messages[: i + 1], open_turn=False)
         if not (upto.startswith(before) and text.startswith(upto)):
-            raise UserError("the chat template rewrites earlier turns, so the assistant's part can't be told apart: use another template.")
+            raise HistoryRewritten(
+                "the chat template rewrites earlier turns, so the assistant's part can't be told apart: use another template."
+            )
         end = len(upto)
         eos = tokenizer.eos_token
         if eos and (at := upto.rfind(eos, len(before))) >= 0:
@@ -113,6 +122,8 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message])
 def verify_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """Check on a probe conversation that training and generation see the same tokens, and that the loss covers every answer.
 
+    Of a template that rewrites earlier turns this is asked for the last turn, as such conversations are trained turn by turn.
+
     :raises UserError: when they would not, saying which property fails.
     """
     probe: list[Message] = [
@@ -121,8 +132,12 @@ def verify_template(tokenizer: PreTrainedTokenizerBase) -> None:
         {"role": "user", "content": "二?"},
         {"role": "assistant", "content": "No."},
     ]
-    chat = encode_chat(tokenizer, probe)
-    for upto in (1, 3):
+    answered: tuple[int, ...] = (1, 3)
+    try:
+        chat = encode_chat(tokenizer, probe)
+    except HistoryRewritten:
+        chat, answered = encode_chat(tokenizer, probe, last_only=True), (3,)
+    for upto in answered:
         prompt = encode_prompt(tokenizer, probe[:upto])
         if chat.ids[: len(prompt)] != prompt or any(chat.assistant[len(prompt) - 1 : len(prompt)]) or not chat.assistant[len(prompt)]:
             raise UserError("the chat template gives a prompt other tokens in training than in generation: use another template.")

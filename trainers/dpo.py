@@ -79,7 +79,8 @@ class PreferenceOptimisation:
                 part.compare_with(reference, settings.micro_tokens)
 
     def begin(self, step: int) -> None:
-        self._order = steps(self._training.lengths, self.settings.tokens, self._seed, self.name, start=step)
+        weights = [pair.weight for pair in self._training.pairs]
+        self._order = steps(self._training.lengths, self.settings.tokens, self._seed, self.name, step, weights)
 
     def step(self, step: int) -> StepResult:
         chosen = next(self._order)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from trainers.data.dataset import Pair, Prompt
+from trainers.data.dataset import Labelled, Pair, Prompt
 from trainers.data.order import steps
 from trainers.dpo import Reference
 from trainers.logprobs import of_reference, reply_logprob_sums
@@ -23,15 +23,6 @@ from trainers.strategies.plain import Single
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """A whole conversation, where its last reply begins, and whether that reply is a good one."""
-
-    ids: list[int]
-    start: int
-    desirable: bool
 
 
 def from_pairs(pairs: Sequence[Pair]) -> list[Labelled]:
@@ -83,7 +74,8 @@ class KahnemanTversky:
         self._order: Iterator[list[int]] = iter(())
 
     def begin(self, step: int) -> None:
-        self._order = steps(self._training.lengths, self.settings.tokens, self._seed, self.name, start=step)
+        weights = [row.weight for row in self._training.rows]
+        self._order = steps(self._training.lengths, self.settings.tokens, self._seed, self.name, step, weights)
 
     def step(self, step: int) -> StepResult:
         chosen = next(self._order)

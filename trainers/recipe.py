@@ -93,9 +93,10 @@ class Optimisation(_Section):
 
 
 class Mixture(_Section):
-    """One data file (relative to the data folder), its weight among the others per row, and when it joins in."""
+    """One data file or folder (relative to the data folder) or ``hf:owner/name``, how often an epoch holds it, when it joins in."""
 
     path: str
+    columns: dict[str, str] = Field({}, description="our field names → the file's own, for example {prompt: question}")
     weight: float = Field(1.0, gt=0)
     start: float = Field(0.0, ge=0, lt=1, description="share of the stage's steps after which the file joins in")
 

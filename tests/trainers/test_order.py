@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import islice
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.data.order import hold_out, microbatches, staged, steps
+from trainers.data.order import epoch_of, hold_out, microbatches, staged, steps
 from trainers.seeds import derive
+from trainers.strategies.ranks import shares
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=30)
 
@@ -52,3 +55,35 @@ def test_hold_out_is_fixed_by_the_seed_and_loses_nothing() -> None:
 
 def test_seeds_for_different_purposes_differ() -> None:
     assert len({derive(0, "a", 1), derive(0, "a", 2), derive(0, "b", 1), derive(1, "a", 1), derive(0, "a1")}) == 5
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+@given(LENGTHS, st.integers(20, 300))
+def test_ranks_share_one_global_order(ranks: int, lengths: list[int], tokens: int) -> None:
+    for step in islice(steps(lengths, tokens, 5, "x"), 4):
+        parts = shares(step, [lengths[i] for i in step], ranks)
+        assert sorted(i for part in parts for i in part) == sorted(step)
+        assert all(i in rest for part in parts for rest in [iter(step)] for i in part), "each part keeps the order"
+
+
+def test_weights_say_how_often_an_epoch_holds_an_example() -> None:
+    weights = [1.0] * 4 + [2.0] * 3 + [0.25] * 8 + [1.5] * 2
+    epochs = [Counter(epoch_of(weights, epoch, 7, "x")) for epoch in range(4)]
+    assert [{epoch[i] for epoch in epochs} for i in (0, 4)] == [{1}, {2}]
+    assert all(sum(epoch[i] for i in range(7, 15)) == 2 for epoch in epochs)
+    together = sum(epochs, Counter())
+    assert [together[i] for i in range(7, 15)] == [1] * 8, "a fraction takes turns: none comes again before all have been"
+    assert [together[i] for i in (15, 16)] == [6, 6]
+
+
+@given(st.lists(st.sampled_from([0.3, 1.0, 1.7, 2.0]), min_size=1, max_size=25), st.integers(0, 12))
+def test_mixed_steps_from_the_middle_equal_those_of_the_whole(weights: list[float], start: int) -> None:
+    lengths = [10 + i for i in range(len(weights))]
+    whole = list(islice(steps(lengths, 40, 1, "x", weights=weights), start + 3))
+    assert list(islice(steps(lengths, 40, 1, "x", start, weights), 3)) == whole[start:]
+
+
+def test_equal_weights_change_nothing() -> None:
+    assert list(islice(steps([10] * 9, 30, 2, "x", weights=[1.0] * 9), 12)) == list(islice(steps([10] * 9, 30, 2, "x"), 12))
+    staged_so = [list(staged([10] * 9, [0.0] * 9, 12, 30, 2, "x", weights=weights)) for weights in (None, [1.0] * 9)]
+    assert staged_so[0] == staged_so[1]

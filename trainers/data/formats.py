@@ -1,206 +1,360 @@
-"""Readers: the files people have → canonical rows (design §3.4). A bad row is named by file and line, counted, put aside."""
+"""The formats people have → canonical rows (design of the data: docs/data.md). A bad row is named, counted, put aside."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
+import difflib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from modelkit.errors import UserError
-from modelkit.fingerprint import sha256_of_file, sha256_of_text
+from modelkit.errors import DataError, UserError
+from modelkit.fingerprint import sha256_of_text
+from trainers.data.files import BadRow, Place, Source, open_source
 
-Kind = Literal["sft", "preference", "prompts", "text"]
+Kind = Literal["sft", "preference", "prompts", "text", "unpaired"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Row = dict[str, Any]
-_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "bot": "assistant", "system": "system"}
+FIELDS = (
+    *("messages", "conversations", "context", "system", "history", "instruction", "input", "output", "response", "completion", "answer"),
+    *(
+        "prompt",
+        "chosen",
+        "rejected",
+        "reply",
+        "label",
+        "desirable",
+        "text",
+        "reference",
+        "category",
+        "subject",
+        "source",
+        "margin",
+        "ranking",
+    ),
+)
+"""The names that the readers know, and that ``columns`` may give to a file's own."""
+
+_ROLES = {
+    **dict.fromkeys(("human", "user", "prompter"), "user"),
+    **dict.fromkeys(("gpt", "assistant", "bot", "model", "chatgpt"), "assistant"),
+    "system": "system",
+}
+_LABELS = {True: ("true", "1", "desirable", "chosen", "good"), False: ("false", "0", "undesirable", "rejected", "bad")}
 _TURN = re.compile(r"\n\n(Human|Assistant):")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A row that was put aside: where it stands, why, and what it holds (``None`` when it couldn't even be read)."""
+
+    place: Place
+    reason: str
+    row: Any = None
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+    def line(self) -> str:
+        """One line of ``bad_rows.jsonl``."""
+        entry = {"file": self.place.file, "line": self.place.line, "row": self.place.row, "reason": self.reason, "content": self.row}
+        return json.dumps(entry, ensure_ascii=True, default=str) + "\n"
 
 
 @dataclass
 class Loaded:
-    """The usable rows of one file, and how many were not (with the first few named)."""
+    """The usable rows of one source, how many came in which format, and the rows that were not usable."""
 
-    path: Path
+    path: str
     sha256: str
-    format: str
     rows: list[Row] = field(default_factory=list)
-    bad: list[str] = field(default_factory=list)
+    bad: list[Problem] = field(default_factory=list)
+    formats: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def format(self) -> str:
+        """The formats that were found, most frequent first."""
+        return ", ".join(name for name, _ in self.formats.most_common())
 
 
-class BadRow(ValueError):
-    """A row that can't be used; the message says why."""
+def load(source: str | Path, kind: Kind, columns: Mapping[str, str] | None = None, strict: bool = False) -> Loaded:
+    """Read a source (:func:`trainers.data.files.open_source`) as canonical rows of *kind*; each row's format is detected for itself.
 
-
-def load(path: Path, kind: Kind) -> Loaded:
-    """Read *path* (.json, .jsonl, .csv, .parquet, each also as .gz; .txt for text) as rows of *kind*.
-
-    The format is detected row by row: canonical, Alpaca, ShareGPT, ColossalChat, LLaMA-Factory's ranking, ranked answer lists,
-    hh-rlhf transcripts, plain text. Preference and SFT rows also serve as prompts.
-
-    :raises UserError: when the file is missing, unreadable or empty, or when not a single row can be used.
+    :param columns: our name → the file's own, for files whose fields are called otherwise.
+    :raises UserError: when it is missing, unreadable or empty, when not a single row can be used, and for the first bad row
+        if *strict*.
     """
-    if not path.is_file():
-        raise UserError(f"there is no data file at {path}.")
-    loaded = Loaded(path, sha256_of_file(path), "")
-    formats: dict[str, int] = {}
-    for where, raw in _raw_rows(path):
-        try:
-            if isinstance(raw, BadRow):
-                raise raw
-            for name, row in _convert(raw, kind):
-                formats[name] = formats.get(name, 0) + 1
-                loaded.rows.append(row)
-        except BadRow as problem:
-            loaded.bad.append(f"{where}: {problem}")
-    loaded.format = ", ".join(sorted(formats))
+    loaded = convert(open_source(source), kind, columns, strict)
     if not loaded.rows:
         why = f"; the first problem: {loaded.bad[0]}" if loaded.bad else ""
-        raise UserError(f"{path} has no usable {kind} row{why}.")
+        raise DataError(f"{source} has no usable {kind} row{why}.")
     return loaded
 
 
-def _raw_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """(where, raw row or BadRow) for every row of a file."""
-    name = path.name.removesuffix(".gz")
-    if name.endswith(".parquet"):
-        import pandas
-
-        for i, row in enumerate(pandas.read_parquet(path).to_dict("records")):
-            yield f"{path}: row {i + 1}", row
-        return
-    opener: Callable[..., Any] = gzip.open if path.name.endswith(".gz") else open
-    try:
-        with opener(path, "rb") as file:
-            text = file.read().decode("utf-8-sig")
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise UserError(f"{path} can't be read as UTF-8 text ({error}).") from None
-    if name.endswith(".csv"):
-        for i, row in enumerate(csv.DictReader(io.StringIO(text, newline=""))):
-            yield f"{path}:{i + 2}", row
-    elif name.endswith(".txt"):
-        for i, line in enumerate(text.splitlines()):
-            if line.strip():
-                yield f"{path}:{i + 1}", {"text": line}
-    elif text.lstrip().startswith("["):
+def convert(source: Source, kind: Kind, columns: Mapping[str, str] | None = None, strict: bool = False) -> Loaded:
+    """Like :func:`load`, from an opened source; here no usable row is no error."""
+    columns = check_columns(columns or {})
+    loaded = Loaded(source.name, source.sha256, notes=source.notes)
+    for place, raw in source.rows():
         try:
-            rows = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{error.lineno} is not valid JSON ({error.msg}).") from None
-        for i, row in enumerate(rows):
-            yield f"{path}: row {i + 1}", row
-    else:
-        for i, line in enumerate(text.split("\n")):
-            if line.strip():
-                try:
-                    yield f"{path}:{i + 1}", json.loads(line)
-                except json.JSONDecodeError as error:
-                    yield f"{path}:{i + 1}", BadRow(f"not valid JSON ({error.msg})")
+            if isinstance(raw, BadRow):
+                raise raw
+            for name, row in canonical(raw, kind, columns):
+                loaded.formats[name] += 1
+                loaded.rows.append(row)
+        except BadRow as problem:
+            found = Problem(place, str(problem), None if isinstance(raw, BadRow) else raw)
+            if strict:
+                raise DataError(f"{found} (strict: mend the row, or let bad rows be put aside).") from None
+            loaded.bad.append(found)
+    return loaded
 
 
-def _convert(raw: Any, kind: Kind) -> Iterator[tuple[str, Row]]:
+def check_columns(columns: Mapping[str, str]) -> Mapping[str, str]:
+    """*columns*, when all the names it gives are known.
+
+    :raises UserError: with the nearest known name.
+    """
+    for name in columns:
+        if name not in FIELDS:
+            near = difflib.get_close_matches(name, FIELDS, 1)
+            raise UserError(f"columns: {name!r} is no field of any format{f'; did you mean {near[0]!r}?' if near else ''}.")
+    return columns
+
+
+def canonical(raw: Any, kind: Kind, columns: Mapping[str, str]) -> Iterator[tuple[str, Row]]:
+    """(format, canonical row) for each row of *kind* that a raw row gives: one, or several for ranked answers.
+
+    :raises BadRow: when it gives none.
+    """
     if not isinstance(raw, dict):
         raise BadRow("not an object")
-    if kind == "text":
-        prompt = raw.get("prompt") or ""
-        if not isinstance(prompt, str):
-            raise BadRow("the prompt is not text")
-        yield "text", {"text": _text(raw, "text"), "prompt": prompt, "category": raw.get("category")}
-    elif kind == "sft":
-        name, messages = _conversation(raw)
-        if messages[-1]["role"] != "assistant":
-            raise BadRow("the conversation does not end with the assistant")
-        yield name, {"messages": messages}
-    elif kind == "prompts":
-        name, messages = _conversation(raw)
-        while messages and messages[-1]["role"] != "user":
-            messages = messages[:-1]
-        if not messages:
-            raise BadRow("there is no user turn to answer")
-        yield name, {"messages": messages, "reference": raw.get("reference"), "category": raw.get("category")}
-    else:
-        yield from _preferences(raw)
+    for theirs in columns.values():
+        if theirs not in raw:
+            raise BadRow(f"no field {theirs!r} (its fields: {', '.join(map(str, raw)) or 'none'})")
+    raw = {**{key: value for key, value in raw.items() if key not in columns.values()}, **{o: raw[t] for o, t in columns.items()}}
+    for name, row in _READERS[kind](raw):
+        _check_text(row)
+        yield name, row
 
 
-def _conversation(raw: Row) -> tuple[str, list[Row]]:
-    """The messages of a row in any format (a preference row gives its prompt)."""
-    if "messages" in raw:
-        return "messages", _messages(raw["messages"])
-    if "conversations" in raw:
-        return "sharegpt", _messages(raw["conversations"])
-    if "instruction" in raw:
-        question = "\n".join(part for part in (_text(raw, "instruction"), str(raw.get("input") or "")) if part)
-        output = raw.get("output", raw.get("response"))
-        answer = output[0] if isinstance(output, list) and output else output
-        system = [{"role": "system", "content": raw["system"]}] if raw.get("system") else []
-        history = [
-            turn
-            for pair in raw.get("history") or []
-            for turn in ({"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]})
-        ]
-        messages = [*system, *history, {"role": "user", "content": question}]
-        if isinstance(answer, str) and answer.strip():
-            messages.append({"role": "assistant", "content": answer})
-        return "alpaca", messages
-    if "context" in raw:
-        return "colossalchat", _messages(raw["context"])
-    if isinstance(raw.get("prompt"), str):
-        return "prompt", [{"role": "user", "content": _text(raw, "prompt")}]
-    if isinstance(raw.get("chosen"), str) and "\n\nHuman:" in raw["chosen"]:
-        return "hh-rlhf", _transcript(raw["chosen"])[:-1]
-    raise BadRow(f"none of the known formats (its fields: {', '.join(sorted(raw)) or 'none'})")
+# -- one reader for each kind ----------------------------------------------------------------------------------------------
+
+
+def _texts(raw: Row) -> Iterator[tuple[str, Row]]:
+    prompt = raw.get("prompt") or ""
+    if not isinstance(prompt, str):
+        raise BadRow("the prompt is not text")
+    yield "text", {"text": _text(raw, "text"), "prompt": prompt, "category": raw.get("category")}
+
+
+def _dialogues(raw: Row) -> Iterator[tuple[str, Row]]:
+    if _label(raw) is False:
+        raise BadRow("a reply that is labelled undesirable is nothing to imitate")
+    if isinstance(raw.get("instances"), list) and all(isinstance(instance, dict) for instance in raw["instances"]):
+        for instance in raw["instances"]:
+            _, messages = _alpaca({**raw, **instance})
+            yield "self-instruct", {"messages": _answered(messages)}
+        return
+    if "chosen" in raw:
+        name, row = next(_preferences(raw))
+        yield name, {"messages": [*row["messages"], {"role": "assistant", "content": row["chosen"]}]}
+        return
+    name, messages = _conversation(raw)
+    yield name, {"messages": _answered(messages)}
+
+
+def _prompts(raw: Row) -> Iterator[tuple[str, Row]]:
+    name, messages = _conversation(raw)
+    yield name, {"messages": _open(messages), "reference": raw.get("reference"), "category": raw.get("category")}
 
 
 def _preferences(raw: Row) -> Iterator[tuple[str, Row]]:
     chosen, rejected = raw.get("chosen"), raw.get("rejected")
     if isinstance(chosen, str) and isinstance(rejected, str) and "\n\nHuman:" in chosen:
-        one, two = _transcript(chosen), _transcript(rejected)
-        if one[:-1] != two[:-1] or one[-1]["role"] != "assistant" or two[-1]["role"] != "assistant":
-            raise BadRow("the two transcripts differ before their last turn")
-        yield "hh-rlhf", _preference(one[:-1], one[-1]["content"], two[-1]["content"], "hh-rlhf")
+        yield "hh-rlhf", _preference(*_apart(_transcript(chosen), _transcript(rejected)), "hh-rlhf")
         return
     if isinstance(raw.get("output"), list):
         _, messages = _conversation({**raw, "output": None})
-        ranked = [answer for answer in raw["output"] if isinstance(answer, str) and answer.strip()]
+        ranked = list(dict.fromkeys(answer for answer in raw["output"] if isinstance(answer, str) and answer.strip()))
         if len(ranked) < 2:
-            raise BadRow("fewer than two ranked answers")
+            raise BadRow("fewer than two different ranked answers")
         ranking = sha256_of_text(json.dumps([messages, ranked]))
-        for better, worse in itertools.combinations(dict.fromkeys(ranked), 2):
+        for better, worse in itertools.combinations(ranked, 2):
             yield "ranked", {**_preference(messages, better, worse, "ranked"), "ranking": ranking}
         return
     if chosen is None or rejected is None:
         raise BadRow("no chosen and rejected answer")
     if not isinstance(raw.get("margin", 0), int | float):
         raise BadRow("the margin is not a number")
-    name, messages = _conversation(raw)
+    name, messages, better, worse = _sides(raw)
+    row = _preference(messages, better, worse, raw.get("source") or name)
+    yield name, {**row, **{key: raw[key] for key in ("subject", "category", "margin", "ranking") if key in raw}}
+
+
+def _unpaired(raw: Row) -> Iterator[tuple[str, Row]]:
+    label = _label(raw)
+    if label is None:
+        if "chosen" not in raw and not isinstance(raw.get("output"), list):
+            raise BadRow("no label that says whether the reply is desirable")
+        rows = list(_preferences(raw))
+        name, first = rows[0]
+        for reply, desirable in ((first["chosen"], True), (rows[-1][1]["rejected"], False)):  # of a ranking, the best and the worst
+            yield name, {"messages": first["messages"], "reply": reply, "desirable": desirable, "source": first["source"]}
+        return
+    if isinstance(raw.get("reply"), str):
+        name, messages = "canonical", [*_messages(raw.get("messages")), {"role": "assistant", "content": _text(raw, "reply")}]
+    else:
+        name, messages = "kto", _answered(_conversation(raw)[1])
+    source = raw.get("source") or name
+    yield name, {"messages": _open(messages), "reply": messages[-1]["content"], "desirable": label, "source": source}
+
+
+_READERS = {"text": _texts, "sft": _dialogues, "prompts": _prompts, "preference": _preferences, "unpaired": _unpaired}
+
+# -- conversations ---------------------------------------------------------------------------------------------------------
+
+
+def _conversation(raw: Row) -> tuple[str, list[Row]]:
+    """The messages of a row in any format (of a preference row, its prompt)."""
+    if "messages" in raw:
+        turns = raw["messages"]
+        ours = isinstance(turns, list) and all(isinstance(turn, dict) and "role" in turn for turn in turns)
+        return "messages" if ours else "colossalchat", _messages(turns)
+    if "conversations" in raw:
+        return "sharegpt", _with_system(raw, _messages(raw["conversations"]))
+    if "instruction" in raw:
+        return _alpaca(raw)
+    if "context" in raw and ("chosen" in raw or isinstance(raw["context"], list)):
+        return "colossalchat", _messages(raw["context"])
+    if isinstance(raw.get("prompt"), list):
+        return "prompt", _messages([*raw["prompt"], *(raw.get("completion") or [])])
+    if isinstance(raw.get("prompt"), str):
+        messages = _with_system(raw, [{"role": "user", "content": _text(raw, "prompt")}])
+        answer = next((raw[key] for key in ("completion", "response", "answer", "output") if isinstance(raw.get(key), str)), "")
+        return "prompt", [*messages, {"role": "assistant", "content": answer}] if answer.strip() else messages
+    if isinstance(raw.get("turns"), list) and raw["turns"]:
+        return "fastchat", _messages([{"role": "user", "content": raw["turns"][0]}])
+    chosen = raw.get("chosen")
+    if isinstance(chosen, str) and "\n\nHuman:" in chosen:
+        return "hh-rlhf", _transcript(chosen)[:-1]
+    if isinstance(chosen, list):
+        return "messages", _messages(chosen)[:-1]
+    raise BadRow(f"none of the known formats (its fields: {', '.join(sorted(map(str, raw))) or 'none'})")
+
+
+def _alpaca(raw: Row) -> tuple[str, list[Row]]:
+    """Alpaca with LLaMA-Factory's ``system`` and ``history``; without any answer, InstructionWild's seeds."""
+    question = "\n".join(part for part in (_text(raw, "instruction"), str(raw.get("input") or "")) if part)
+    output = raw.get("output", raw.get("response"))
+    answer = output[0] if isinstance(output, list) and output else output
+    earlier = raw.get("history") or []
+    if not isinstance(earlier, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in earlier):
+        raise BadRow("the history is no list of [question, answer]")
+    history = [turn for q, a in earlier for turn in ({"role": "user", "content": q}, {"role": "assistant", "content": a})]
+    messages = _with_system(raw, [*(_messages(history) if history else []), {"role": "user", "content": question}])
+    if isinstance(answer, str) and answer.strip():
+        messages.append({"role": "assistant", "content": answer})
+    bare = not {"input", "output", "response", "chosen"} & raw.keys()
+    return "instruction-wild" if bare else "alpaca", messages
+
+
+def _with_system(raw: Row, messages: list[Row]) -> list[Row]:
+    system = raw.get("system")
+    if not system or messages[0]["role"] == "system":
+        return messages
+    return [{"role": "system", "content": _text(raw, "system")}, *messages]
+
+
+def _messages(turns: Any) -> list[Row]:
+    """Turns under any of the usual names, checked: known roles, no empty turn, user and assistant taking turns."""
+    if not isinstance(turns, list) or not turns:
+        raise BadRow("the conversation is empty")
+    messages: list[Row] = []
+    for turn in turns:
+        if not isinstance(turn, dict):
+            raise BadRow("a turn is not an object")
+        given = turn.get("role", turn.get("from"))
+        role = _ROLES.get(str(given))
+        content = _joined(turn.get("content", turn.get("value")))
+        if role is None or content is None:
+            raise BadRow(f"a turn with role {given!r} and no text or an unknown role")
+        if not content.strip():
+            raise BadRow("an empty turn")
+        before = messages[-1]["role"] if messages else None
+        if role == before or (role == "system" and messages):
+            raise BadRow(f"the roles don't alternate ({role} after {before})")
+        if role == "assistant" and before in (None, "system"):
+            raise BadRow("the conversation starts with the assistant")
+        messages.append({"role": role, "content": content})
+    return messages
+
+
+def _joined(content: Any) -> str | None:
+    """A turn's text; of a list of parts, theirs joined when all of them are text."""
+    if isinstance(content, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
+        return "".join(part["text"] for part in content)
+    return content if isinstance(content, str) else None
+
+
+def _answered(messages: list[Row]) -> list[Row]:
+    if messages[-1]["role"] != "assistant":
+        raise BadRow("the conversation does not end with the assistant")
+    return messages
+
+
+def _open(messages: list[Row]) -> list[Row]:
+    """The messages up to the last user turn."""
     while messages and messages[-1]["role"] != "user":
         messages = messages[:-1]
-    yield (
-        name,
-        {
-            **_preference(messages, _answer(chosen), _answer(rejected), raw.get("source") or name),
-            **{k: raw[k] for k in ("subject", "category", "margin", "ranking") if k in raw},
-        },
-    )
+    if not messages:
+        raise BadRow("there is no user turn to answer")
+    return messages
+
+
+def _transcript(text: str) -> list[Row]:
+    """An hh-rlhf transcript as messages."""
+    pieces = _TURN.split("\n\n" + text.lstrip())[1:]
+    said = zip(pieces[::2], pieces[1::2], strict=True)
+    return _messages([{"role": "user" if who == "Human" else "assistant", "content": words.strip()} for who, words in said])
+
+
+# -- answers ---------------------------------------------------------------------------------------------------------------
+
+
+def _sides(raw: Row) -> tuple[str, list[Row], str, str]:
+    """(format, prompt, chosen, rejected) of a row that has both sides as texts, messages or lists of messages."""
+    lists = [raw[side] for side in ("chosen", "rejected") if isinstance(raw[side], list) and len(raw[side]) > 1]
+    if lists and not ("context" in raw or "messages" in raw or "conversations" in raw):  # whole conversations, the prompt among them
+        return "messages", *_apart(_messages(raw["chosen"]), _messages(raw["rejected"]))
+    name, messages = _conversation(raw)
+    if lists:  # a continuation of several turns after the context
+        return name, *_apart(_messages([*messages, *raw["chosen"]]), _messages([*messages, *raw["rejected"]]))
+    return name, _open(messages), _answer(raw["chosen"]), _answer(raw["rejected"])
+
+
+def _apart(chosen: list[Row], rejected: list[Row]) -> tuple[list[Row], str, str]:
+    """(prompt, chosen, rejected) of two whole conversations."""
+    if chosen[:-1] != rejected[:-1] or {chosen[-1]["role"], rejected[-1]["role"]} != {"assistant"}:
+        raise BadRow("the two conversations differ before their last turn")
+    return chosen[:-1], chosen[-1]["content"], rejected[-1]["content"]
 
 
 def _preference(messages: list[Row], chosen: str, rejected: str, source: str) -> Row:
-    if not messages:
-        raise BadRow("there is no prompt")
     if not chosen.strip() or not rejected.strip():
         raise BadRow("an empty answer")
     if chosen == rejected:
         raise BadRow("chosen and rejected are the same text")
-    return {"messages": messages, "chosen": chosen, "rejected": rejected, "source": source}
+    return {"messages": _open(messages), "chosen": chosen, "rejected": rejected, "source": source}
 
 
 def _answer(value: Any) -> str:
-    """An answer as text: a string, one message, or a list whose last message counts."""
+    """An answer as text: a string, or one message (alone or in a list)."""
     if isinstance(value, list) and value:
         value = value[-1]
     if isinstance(value, dict):
@@ -210,33 +364,10 @@ def _answer(value: Any) -> str:
     return value
 
 
-def _messages(turns: Any) -> list[Row]:
-    if not isinstance(turns, list) or not turns:
-        raise BadRow("the conversation is empty")
-    messages = []
-    for turn in turns:
-        if not isinstance(turn, dict):
-            raise BadRow("a turn is not an object")
-        role = _ROLES.get(str(turn.get("role", turn.get("from"))))
-        content = turn.get("content", turn.get("value"))
-        if role is None or not isinstance(content, str):
-            raise BadRow(f"a turn with role {turn.get('role', turn.get('from'))!r} and no text or an unknown role")
-        if not content.strip():
-            raise BadRow("an empty turn")
-        messages.append({"role": role, "content": content})
-    return messages
-
-
-def _transcript(text: str) -> list[Row]:
-    """An hh-rlhf transcript as messages."""
-    pieces = _TURN.split("\n\n" + text.lstrip())[1:]
-    messages = [
-        {"role": "user" if who == "Human" else "assistant", "content": said.strip()}
-        for who, said in zip(pieces[::2], pieces[1::2], strict=True)
-    ]
-    if not messages or any(not message["content"] for message in messages):
-        raise BadRow("an empty turn")
-    return messages
+def _label(raw: Row) -> bool | None:
+    """Whether a row's reply is labelled desirable; ``None`` without a label that says so."""
+    value = next((raw[key] for key in ("desirable", "label", "kto_tag") if key in raw), None)
+    return next((truth for truth, words in _LABELS.items() if str(value).lower() in words), None)
 
 
 def _text(raw: Row, key: str) -> str:
@@ -244,3 +375,15 @@ def _text(raw: Row, key: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise BadRow(f"no text in field {key!r}")
     return value
+
+
+def _check_text(row: Row) -> None:
+    """Refuse what a tokenizer would choke on or what no file should hold: NUL characters, halves of surrogate pairs."""
+    texts = [value for value in row.values() if isinstance(value, str)] + [message["content"] for message in row.get("messages", [])]
+    for text in texts:
+        if "\0" in text:
+            raise BadRow("a NUL character in a text")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise BadRow("half of a surrogate pair in a text (a broken emoji, most of the time)") from None

@@ -12,13 +12,18 @@ from trainers.seeds import derive
 T = TypeVar("T")
 
 
-def steps(lengths: Sequence[int], tokens: int, seed: int, purpose: str, start: int = 0) -> Iterator[list[int]]:
-    """Endless steps of about *tokens* tokens each (at least one example), from reshuffled epochs, beginning with step *start*."""
+def steps(
+    lengths: Sequence[int], tokens: int, seed: int, purpose: str, start: int = 0, weights: Sequence[float] | None = None
+) -> Iterator[list[int]]:
+    """Endless steps of about *tokens* tokens each (at least one example), from reshuffled epochs, beginning with step *start*.
+
+    :param weights: how often an epoch holds each example (:func:`epoch_of`); once, unless given.
+    """
     number, epoch = 0, 0
     batch: list[int] = []
     size = 0
     while True:
-        order = list(range(len(lengths)))
+        order = list(range(len(lengths))) if weights is None else epoch_of(weights, epoch, seed, purpose)
         random.Random(derive(seed, purpose, "order", epoch)).shuffle(order)
         for index in order:
             batch.append(index)
@@ -30,8 +35,32 @@ def steps(lengths: Sequence[int], tokens: int, seed: int, purpose: str, start: i
         epoch += 1
 
 
+def epoch_of(weights: Sequence[float], epoch: int, seed: int, purpose: str) -> list[int]:
+    """The examples of an epoch, in no meaningful order: one of weight 2.3 twice, and every third to fourth epoch once more.
+
+    Over the epochs all examples of one fractional weight take equal turns: each is drawn again only when all have been.
+    """
+    chosen = [i for i, weight in enumerate(weights) for _ in range(int(weight))]
+    fractions = [weight % 1 for weight in weights]
+    for fraction in sorted({fraction for fraction in fractions if fraction}):
+        members = [i for i, one in enumerate(fractions) if one == fraction]
+        first, end = (int(turn * fraction * len(members)) for turn in (epoch, epoch + 1))
+        for lap in range(first // len(members), end // len(members) + 1):
+            deal = random.Random(derive(seed, purpose, "turns", str(fraction), lap)).sample(members, len(members))
+            begun = lap * len(members)
+            chosen += deal[max(0, first - begun) : max(0, end - begun)]
+    return chosen
+
+
 def staged(
-    lengths: Sequence[int], starts: Sequence[float], total: int, tokens: int, seed: int, purpose: str, start: int = 0
+    lengths: Sequence[int],
+    starts: Sequence[float],
+    total: int,
+    tokens: int,
+    seed: int,
+    purpose: str,
+    start: int = 0,
+    weights: Sequence[float] | None = None,
 ) -> Iterator[list[int]]:
     """Steps *start* … *total* − 1 of a curriculum: an example takes part once the share ``starts[i]`` of all steps is done."""
     boundaries = sorted({round(share * total) for share in starts} | {total})
@@ -39,7 +68,8 @@ def staged(
         if end <= start:
             continue
         members = [i for i, share in enumerate(starts) if round(share * total) <= begin]
-        phase = steps([lengths[i] for i in members], tokens, seed, f"{purpose} from {begin}", start=max(0, start - begin))
+        shares = [weights[i] for i in members] if weights else None
+        phase = steps([lengths[i] for i in members], tokens, seed, f"{purpose} from {begin}", max(0, start - begin), shares)
         for _ in range(max(begin, start), end):
             yield [members[i] for i in next(phase)]
 

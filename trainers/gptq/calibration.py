@@ -48,7 +48,7 @@ def sequences(
         loaded = _load(file)
         counts.rows += len(loaded.rows) + len(loaded.bad)
         counts.bad += len(loaded.bad)
-        counts.first_problem = counts.first_problem or (loaded.bad[0] if loaded.bad else None)
+        counts.problems += loaded.bad
         counts.sources.append(DataSource(path=file.name, sha256=loaded.sha256, rows=len(loaded.rows)))
         draw = random.Random(derive(seed, "calibration", i))
         if "messages" in loaded.rows[0] and tokenizer.chat_template:
