@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,9 @@ import torch
 from modelkit import checkpoint
 from modelkit.chat import Message, encode_chat
 from modelkit.errors import UserError
-from modelkit.scoring.batches import by_length, right_pad
+from modelkit.scoring.batches import Grid, by_length, right_pad
+from modelkit.scoring.forward import Forward
+from modelkit.scoring.prefix_tree import build
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -39,6 +42,25 @@ def last_token_values(model: PreTrainedModel, sequences: Sequence[Sequence[int]]
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     last = torch.tensor([len(sequence) - 1 for sequence in sequences], device=hidden.device)
     return _head(model)(hidden[torch.arange(len(sequences), device=hidden.device), last])[:, 0].float()
+
+
+def grouped_last_token_values(model: PreTrainedModel, groups: Sequence[Sequence[Sequence[int]]]) -> torch.Tensor:
+    """The same for the sequences of all *groups*, in order, with what a group's sequences begin with in common computed once.
+
+    Answers to one prompt share it, and often the first words of the answer as well. Every group is one line of the batch, in which
+    a token sees only what belongs to its own sequence. Models that can't share (a short window, layers without attention) take
+    every sequence by itself. Differentiable.
+    """
+    sequences = [sequence for group in groups for sequence in group]
+    forward = Forward(model)
+    if forward.unshareable(max(map(len, sequences))) or not forward.places_tokens:
+        return last_token_values(model, sequences)
+    reads = [[len(sequence) - 1] for sequence in sequences]
+    ends = list(accumulate((len(group) for group in groups), initial=0))
+    grid = Grid.of([build(sequences, reads, range(start, end)) for start, end in pairwise(ends)], sequences)
+    rows, columns, members, _ = (torch.tensor(axis, device=forward.device) for axis in zip(*grid.reads, strict=True))
+    order = members.argsort()
+    return _head(model)(forward.states(grid)[rows[order], columns[order]])[:, 0].float()
 
 
 def _head(model: PreTrainedModel) -> torch.nn.Linear:

@@ -47,6 +47,11 @@ class Forward:
         self.takes_positions = "position_ids" in inspect.signature(self.body.forward).parameters
 
     @property
+    def places_tokens(self) -> bool:
+        """Whether tokens can be told their places, which lines of several sequences need."""
+        return self.takes_positions or hasattr(self.body, "build_alibi_tensor")
+
+    @property
     def tolerance(self) -> float:
         """How far two ways to the same log-probability may differ, in nats."""
         return 1e-3 if self.dtype == torch.float32 else 0.1
@@ -88,6 +93,13 @@ class Forward:
                 picked = where[here] - start
                 found[here] = logits[picked, wanted[here]] - logits.logsumexp(-1)[picked]
         return Passed(grid, found.tolist(), len(states), output.past_key_values.kept if keep else [])
+
+    def states(self, grid: Grid) -> torch.Tensor:
+        """The last hidden states of *grid*, [lines, columns, hidden]. Differentiable, so nothing is cached and nothing comes before."""
+        options = {"position_ids": grid.positions.to(self.device)} if self.takes_positions and not grid.chains else {}
+        mask = None if grid.chains else self._mask(grid, 0)
+        with self._alibi_of(grid, 0):
+            return self.body(input_ids=grid.ids.to(self.device), attention_mask=mask, use_cache=False, **options).last_hidden_state
 
     def _pass(self, module: Any, grid: Grid, prefix: KeysValues, keep: bool, **options: Any) -> Any:
         """Run *module* (the model, or its body without the output layer) over *grid*.

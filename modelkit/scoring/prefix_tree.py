@@ -50,14 +50,17 @@ class Node:
         return bool(node.children)
 
 
-def build(sequences: Sequence[Ids], positions: Sequence[Sequence[int]]) -> list[Node]:
-    """The roots of the tree over *sequences* (none empty), with the wanted *positions* of each noted where they are computed."""
-    arrays = [np.asarray(ids, dtype=">u4") for ids in sequences]
-    keys = [array.tobytes() for array in arrays]  # big-endian, so that bytes sort as tokens do
+def build(sequences: Sequence[Ids], positions: Sequence[Sequence[int]], members: Sequence[int] | None = None) -> list[Node]:
+    """The roots of the tree over *sequences* (none empty), with the wanted *positions* of each noted where they are computed.
+
+    :param members: the places of those that the tree is over; all by default.
+    """
+    arrays = {i: np.asarray(sequences[i], dtype=">u4") for i in (range(len(sequences)) if members is None else members)}
+    keys = {i: array.tobytes() for i, array in arrays.items()}  # big-endian, so that bytes sort as tokens do
     roots: list[Node] = []
     path: list[Node] = []
     before = None
-    for i in sorted(range(len(sequences)), key=keys.__getitem__):
+    for i in sorted(arrays, key=keys.__getitem__):
         common = _common(arrays[before], arrays[i]) if before is not None else 0
         before = i
         while path and path[-1].start >= common:
