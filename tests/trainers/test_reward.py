@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from modelkit.reward import last_token_values
+from modelkit.reward import grouped_last_token_values, last_token_values
 from tests.trainers.conftest import World
 from trainers.data.dataset import Pair
 from trainers.losses import log_sig
@@ -30,18 +30,18 @@ def make(world: World, pairs: list[Pair], **changes: Any) -> RewardModelling:
 
 
 def test_a_ranking_reads_each_answer_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
+    seen: list[list[int]] = []
 
-    def counting(model: Any, sequences: Any) -> torch.Tensor:
-        seen.append(len(sequences))
-        return last_token_values(model, sequences)
+    def counting(model: Any, groups: Any) -> torch.Tensor:
+        seen.append([len(group) for group in groups])
+        return grouped_last_token_values(model, groups)
 
-    monkeypatch.setattr("trainers.reward.last_token_values", counting)
+    monkeypatch.setattr("trainers.reward.grouped_last_token_values", counting)
     [ranking] = rankings(ranked(world))
     assert ranking.comparisons == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
     assert ranking.tokens == sum(map(len, ranking.answers))
     make(world, ranked(world)).evaluate()
-    assert seen == [4]
+    assert seen == [[4]]
 
 
 def test_a_rankings_loss_is_the_mean_over_its_pairs_and_its_gradient_theirs(world: World) -> None:
