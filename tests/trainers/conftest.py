@@ -26,6 +26,11 @@ class World:
 
 @pytest.fixture(scope="session")
 def world() -> World:
+    return build_world()
+
+
+def build_world() -> World:
+    """The same in every process that asks."""
     made = corpus.build(seed=0, limit=3)
     texts = [row["text"] for row in made.training["text.jsonl"]]
     texts += [message["content"] for row in made.training["sft.jsonl"] for message in row["messages"]]
