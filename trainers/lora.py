@@ -112,7 +112,8 @@ def adapt(model: PreTrainedModel, settings: Optimisation, kind: Kind, base: Path
     if settings.gradient_checkpointing:
         if not model.supports_gradient_checkpointing:
             raise UserError(f"models of type {model.config.model_type} can't recompute their layers: set gradient_checkpointing: false.")
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        set_up = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+        set_up({"use_reentrant": False})
         recompute(model, False)
     if settings.lora is None:
         trainee = Trainee(model)

@@ -1,4 +1,4 @@
-"""What ``trainers run`` shows in the terminal: the resolved recipe, a progress bar per stage, the report card."""
+"""What training shows in the terminal: the resolved settings, a progress bar per stage, what came of it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from trainers.report import to_markdown
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic import BaseModel
+
+    from modelkit.checkpoint import StageInfo
+    from trainers.data.dataset import Counts
     from trainers.log import Progress as RunProgress
-    from trainers.pipeline import Settings
-    from trainers.recipe import Recipe
 
 _SHOWN = ("loss", "accuracy", "reward", "kl")
 
@@ -22,7 +26,7 @@ _SHOWN = ("loss", "accuracy", "reward", "kl")
 class Terminal:
     """Progress bars on standard error (only in a terminal), everything else on standard output."""
 
-    def __init__(self, recipe: Recipe, settings: Settings) -> None:
+    def __init__(self, resolved: BaseModel, footing: str) -> None:
         self._console = Console()
         self._errors = Console(stderr=True)
         self._bars = Progress(
@@ -35,11 +39,10 @@ class Terminal:
             disable=not self._errors.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
-        resolved = yaml.safe_dump(
-            recipe.model_dump(exclude={"bars"}, exclude_none=True), sort_keys=False, allow_unicode=True, default_flow_style=None, width=140
-        )
-        self._console.print(resolved.rstrip(), highlight=False, markup=False)
-        self._console.print(f"out {settings.out} · seed {settings.seed} · {settings.threads} threads", highlight=False)
+        everything = resolved.model_dump(mode="json", exclude={"bars"}, exclude_none=True)
+        text = yaml.safe_dump(everything, sort_keys=False, allow_unicode=True, default_flow_style=None, width=140)
+        print(text.rstrip())
+        print(footing, flush=True)
 
     def __enter__(self) -> Terminal:
         self._bars.start()
@@ -60,6 +63,17 @@ class Terminal:
     def say(self, text: str) -> None:
         """One line."""
         self._errors.print(text, highlight=False, markup=False)
+
+    def made(self, info: StageInfo, counts: Counts | None, checkpoint: Path) -> None:
+        """What a single stage ended with, and what became of its rows."""
+        if counts is None:
+            self._console.print(f"{checkpoint} is there already, made in the same way", highlight=False, markup=False)
+            return
+        rows = f"rows {counts.rows:,} · used {counts.used:,} · bad {counts.bad:,} · dropped {counts.dropped:,} · cut {counts.truncated:,}"
+        first = f" · first problem: {counts.first_problem}" if counts.first_problem else ""
+        metrics = " · ".join(f"{name} {value:.4g}" for name, value in info.metrics.items())
+        print(f"{rows}{first}")
+        print(" · ".join(part for part in (f"{checkpoint}: {info.steps:,} steps", f"{info.seconds:,.1f} s", metrics) if part))
 
     def show(self, card: dict[str, Any]) -> None:
         """The report card."""

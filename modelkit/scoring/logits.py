@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def logits_at(model: PreTrainedModel, ids: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+def logits_at(
+    model: PreTrainedModel, ids: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, positions: torch.Tensor | None = None
+) -> torch.Tensor:
     """fp32 logits of a right-padded batch at chosen positions only, [positions, vocabulary]. Differentiable.
 
     The output layer is applied to the chosen positions alone, which nearly halves the cost of a step when few are labelled;
@@ -18,12 +20,15 @@ def logits_at(model: PreTrainedModel, ids: torch.Tensor, rows: torch.Tensor, col
 
     :param ids: [rows, length], right-padded; read without an attention mask, since causal attention never looks right.
     :param rows, columns: [positions], which ones.
+    :param positions: [rows, length], for sequences that lie behind each other in one row: where each starts again at 0. Attention
+        then stays within a sequence, in models and attention functions that heed it (not all do: the caller checks).
     """
+    placed = {} if positions is None else {"position_ids": positions}
     if plain_head(model):
-        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        hidden = model.base_model(input_ids=ids, use_cache=False, **placed).last_hidden_state
         return model.get_output_embeddings()(hidden[rows.to(hidden.device), columns.to(hidden.device)]).float()
     kept, where = columns.unique(return_inverse=True)
-    logits = model(input_ids=ids, use_cache=False, logits_to_keep=kept.to(ids.device)).logits
+    logits = model(input_ids=ids, use_cache=False, **placed, logits_to_keep=kept.to(ids.device)).logits
     return logits[rows.to(logits.device), where.to(logits.device)].float()
 
 

@@ -85,16 +85,22 @@ class Strategy(Protocol):
         """Wait for all ranks."""
 
 
-def turns(strategy: Strategy, step: Sequence[int], lengths: Sequence[int], micro_tokens: int) -> list[tuple[list[int], float]]:
+def turns(
+    strategy: Strategy,
+    step: Sequence[int],
+    lengths: Sequence[int],
+    micro_tokens: int,
+    split: Callable[[Sequence[int], Sequence[int], int], Iterable[list[int]]] = microbatches,
+) -> list[tuple[list[int], float]]:
     """This rank's micro-batches of a *step* of row indices, each with its weight 1.
 
     Sharded models need equally many passes on every rank, so a rank with fewer ends with passes over one row at weight 0:
     its loss counts nowhere.
 
-    :param lengths: tokens of every row there is, by index.
+    :param lengths: tokens of every row there is, by index. :param split: how rows are put together, padded side by side by default.
     """
     mine = strategy.share(step, [lengths[i] for i in step])
-    batches = [(batch, 1.0) for batch in microbatches(mine, lengths, micro_tokens)]
+    batches = [(batch, 1.0) for batch in split(mine, lengths, micro_tokens)]
     spare = [min(step, key=lambda i: lengths[i])]
     return batches + [(spare, 0.0)] * (strategy.rounds(len(batches)) - len(batches))
 
