@@ -90,6 +90,18 @@ def examine(path: Path, data: Path | None = None) -> Examination:
     return Examination(len(rows), source, numbers, findings)
 
 
+def describe(found: Examination) -> str:
+    """The examination in a few lines: what was measured, then each cause with what was seen and what to do."""
+    numbers = found.numbers
+    lines = [
+        f"{found.pairs} pairs from {found.source}",
+        f"ranked right {numbers['accuracy']:.1%} (95 % interval {numbers['accuracy_low']:.1%} … {numbers['accuracy_high']:.1%}) · "
+        f"margin {numbers['margin']:.3g} · rewards {numbers['reward_mean']:.3g} ± {numbers['reward_sd']:.3g}",
+    ]
+    lines += [f"✗ {finding.cause}: {finding.seen}\n  → {finding.remedy}" for finding in found.findings]
+    return "\n".join(lines if found.findings else [*lines, "✓ no cause for concern was found"])
+
+
 def _template_lacks_the_reply(case: _Case) -> Iterator[Finding]:
     missing = sum(reply.strip() not in text for reply, text in zip(case.replies, case.texts, strict=True))
     if missing:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from modelkit import checkpoint
 from modelkit.checkpoint import StageInfo
 from modelkit.errors import ModelError
 from tests.trainers.conftest import World
+from trainers.cli import app
 from trainers.doctor import examine
 from trainers.pocket import corpus
 from trainers.recipe import RewardStage
@@ -145,3 +147,15 @@ def test_a_language_model_is_refused(world: World, tmp_path: Path) -> None:
     checkpoint.save(world.model(), world.tokenizer, tmp_path / "sft", StageInfo(stage="sft"))
     with pytest.raises(ModelError, match="reward model is needed"):
         examine(tmp_path / "sft")
+
+
+def test_the_command_says_what_it_found_and_its_exit_status_tells(trained: Path, tmp_path: Path, world: World) -> None:
+    healthy = CliRunner().invoke(app, ["doctor", "rm", "-m", str(trained / "rm")])
+    assert healthy.exit_code == 0
+    assert "no cause for concern" in healthy.output
+    sick = changed(trained, tmp_path, world, pad_token_id=world.tokenizer.eos_token_id)
+    found = CliRunner().invoke(app, ["doctor", "rm", "-m", str(sick), "--data", str(trained / "data" / "pairs.jsonl")])
+    assert found.exit_code == 1
+    assert "pad is the end-of-sequence token" in found.output
+    missing = CliRunner().invoke(app, ["doctor", "rm", "-m", str(tmp_path / "nothing")])
+    assert missing.exit_code == 2
