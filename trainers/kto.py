@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from trainers.data.dataset import Labelled, Pair, Prompt
+from trainers.data.dataset import Labelled, Prompt
 from trainers.data.order import steps
 from trainers.dpo import Reference
 from trainers.logprobs import of_reference, reply_logprob_sums
@@ -23,15 +23,6 @@ from trainers.strategies.plain import Single
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-def from_pairs(pairs: Sequence[Pair]) -> list[Labelled]:
-    """Each pair as one good and one bad reply, neighbours in the list."""
-    return [
-        labelled
-        for pair in pairs
-        for labelled in (Labelled(pair.chosen, pair.starts[0], True), Labelled(pair.rejected, pair.starts[1], False))
-    ]
 
 
 def mismatched(rows: Sequence[Labelled]) -> list[Labelled]:

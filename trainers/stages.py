@@ -143,25 +143,16 @@ def dpo(settings: DpoStage, job: Job, start: Path) -> Counts:
 
 
 def kto(settings: KtoStage, job: Job, start: Path) -> Counts:
-    """KTO: *start* learns from replies called good or bad (each pair is one of both), and is the reference."""
-    from trainers.kto import KahnemanTversky, from_pairs
-    from trainers.reward import hold_out_pairs
+    """KTO: *start* learns from replies called good or bad (a preference pair is one of both), and is the reference."""
+    from trainers.kto import KahnemanTversky
 
     counts = Counts()
     trainee = _load(start, settings, job)
-    pairs = dataset.pairs(job.rows(settings.data, "preference", counts), job.tokenizer, _context(trainee.model), counts)
-    training, held_out = hold_out_pairs(pairs, settings.held_out, job.seed, job.name)
-    probes = job.probes or [_opening(pair.chosen, pair.starts[0], job) for pair in (held_out or training)[:_PROBES]]
+    rows = dataset.labelled(job.rows(settings.data, "unpaired", counts), job.tokenizer, _context(trainee.model), counts)
+    training, held_out = hold_out(rows, settings.held_out, job.seed, job.name)
+    probes = job.probes or [_opening(row.ids, row.start, job) for row in (held_out or training)[:_PROBES]]
     stage = KahnemanTversky(
-        trainee.model,
-        _reference(start, job),
-        job.tokenizer,
-        from_pairs(training),
-        from_pairs(held_out),
-        probes,
-        settings,
-        job.seed,
-        job.strategy,
+        trainee.model, _reference(start, job), job.tokenizer, training, held_out, probes, settings, job.seed, job.strategy
     )
     job.save(trainee, start, job.train(stage), counts)
     return counts

@@ -158,4 +158,4 @@ def test_the_command_says_what_it_found_and_its_exit_status_tells(trained: Path,
     assert found.exit_code == 1
     assert "pad is the end-of-sequence token" in found.output
     missing = CliRunner().invoke(app, ["doctor", "rm", "-m", str(tmp_path / "nothing")])
-    assert missing.exit_code == 2
+    assert missing.exit_code == 3

@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 
 from tests.trainers.conftest import World
 from trainers import checkpointing
+from trainers.data.dataset import Labelled, Pair
 from trainers.dpo import PreferenceOptimisation, Reference
-from trainers.kto import KahnemanTversky, from_pairs, mismatched
+from trainers.kto import KahnemanTversky, mismatched
 from trainers.logprobs import of_reference, reply_logprob_sums
 from trainers.recipe import DpoStage, KtoStage
 
@@ -122,6 +123,12 @@ def test_smoothing_without_a_loss_that_uses_it_is_refused() -> None:
     for loss, smoothing in (("sigmoid", 0.1), ("cdpo", 0.0)):
         with pytest.raises(ValidationError, match="label_smoothing"):
             DpoStage(data=[], steps=1, lr=1.0, loss=loss, label_smoothing=smoothing)  # type: ignore[arg-type]
+
+
+def from_pairs(pairs: list[Pair]) -> list[Labelled]:
+    """Each pair as one good and one bad reply."""
+    sides = [(Labelled(pair.chosen, pair.starts[0], True), Labelled(pair.rejected, pair.starts[1], False)) for pair in pairs]
+    return [labelled for both in sides for labelled in both]
 
 
 def kto(world: World, model: PreTrainedModel, **changes: Any) -> KahnemanTversky:
