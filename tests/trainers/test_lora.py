@@ -128,7 +128,7 @@ def test_recomputing_layers_changes_no_gradient_and_really_recomputes(world: Wor
         settings = sft_settings(gradient_checkpointing=recompute, lora=None)
         model = lora.load(base, kind, settings, world.tokenizer, seed=1).model
         count: list[int] = []
-        model.base_model.layers[0].input_layernorm.register_forward_pre_hook(lambda *_, count=count: count.append(1))
+        model.get_submodule("model.layers.0.input_layernorm").register_forward_pre_hook(lambda *_, count=count: count.append(1))
         with learning(model):
             last_token_values(model, [world.examples[0].ids]).sum().backward() if kind == "reward" else model(
                 torch.tensor([world.examples[0].ids]), use_cache=False
@@ -180,30 +180,30 @@ def quantised(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "int4"
 
 
-def test_adapters_are_trained_on_a_frozen_4_bit_base(world: World, quantised: Path, tmp_path: Path) -> None:
-    settings = {
-        "sft": sft_settings(steps=8),
-        "rm": RewardStage(data=[], steps=8, lr=1e-2, tokens=300, lora=Lora(rank=4)),
-        "dpo": DpoStage(data=[], steps=8, lr=1e-2, tokens=300, lora=Lora(rank=4)),
-    }
-    for name, section in settings.items():
-        trainee = lora.load(quantised, "reward" if name == "rm" else "language", section, world.tokenizer, seed=1)  # type: ignore[arg-type]
-        model = trainee.model
-        assert any(isinstance(module, GPTQLinear) for module in model.modules())
-        reference = Reference(lambda: checkpoint.load_model(quantised, dtype=torch.float32), "int4")
-        stage: Any = {
-            "sft": lambda: LanguageModelling("sft", model, world.tokenizer, world.examples, world.examples[:20], [], section, 0),  # type: ignore[arg-type]
-            "rm": lambda: RewardModelling(model, world.pairs, world.pairs[:20], section, 0),  # type: ignore[arg-type]
-            "dpo": lambda: PreferenceOptimisation(model, reference, world.tokenizer, world.pairs, world.pairs[:20], [], section, 0),  # type: ignore[arg-type]
-        }[name]()
-        before = stage.evaluate()["eval_loss"]
-        train(stage, 8)
-        assert stage.evaluate()["eval_loss"] < before, name
-        trainee.save(world.tokenizer, tmp_path / name, StageInfo(stage=name), Single())
-        loaded = checkpoint.load_model(tmp_path / name, "reward" if name == "rm" else "language")
-        assert any(isinstance(module, GPTQLinear) for module in loaded.modules())
-        with pytest.raises(UserError, match="quantised"):
-            merge(tmp_path / name, tmp_path / "merged")
+def stage_of(name: str, model: PreTrainedModel, start: Path, world: World) -> StageLoop:
+    adapters: dict[str, Any] = {"data": [], "steps": 8, "lr": 1e-2, "tokens": 300, "lora": Lora(rank=4)}
+    if name == "sft":
+        return LanguageModelling("sft", model, world.tokenizer, world.examples, world.examples[:20], [], SftStage(**adapters), 0)
+    if name == "rm":
+        return RewardModelling(model, world.pairs, world.pairs[:20], RewardStage(**adapters), 0)
+    reference = Reference(lambda: checkpoint.load_model(start, dtype=torch.float32), "int4")
+    return PreferenceOptimisation(model, reference, world.tokenizer, world.pairs, world.pairs[:20], [], DpoStage(**adapters), 0)
+
+
+@pytest.mark.parametrize("name", ["sft", "rm", "dpo"])
+def test_adapters_are_trained_on_a_frozen_4_bit_base(world: World, quantised: Path, tmp_path: Path, name: str) -> None:
+    kind: Kind = "reward" if name == "rm" else "language"
+    trainee = lora.load(quantised, kind, sft_settings(), world.tokenizer, seed=1)
+    assert any(isinstance(module, GPTQLinear) for module in trainee.model.modules())
+    stage = stage_of(name, trainee.model, quantised, world)
+    before = stage.evaluate()["eval_loss"]
+    train(stage, 8)
+    assert stage.evaluate()["eval_loss"] < before
+    trainee.save(world.tokenizer, tmp_path / name, StageInfo(stage=name), Single())
+    loaded = checkpoint.load_model(tmp_path / name, kind)
+    assert any(isinstance(module, GPTQLinear) for module in loaded.modules())
+    with pytest.raises(UserError, match="quantised"):
+        merge(tmp_path / name, tmp_path / "merged")
 
 
 def test_a_quantised_base_without_adapters_is_refused(world: World, quantised: Path) -> None:
