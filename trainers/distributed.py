@@ -101,7 +101,7 @@ def joined(name: str = "auto", dtype: torch.dtype | None = None, device: str | N
             yield Single(found)
             return
         with _group(found):
-            yield _build(name, found, dtype)
+            yield build(name, found, dtype)
 
 
 def choose(name: str, world: int, devices: int, local_world: int = 1) -> str:
@@ -131,7 +131,8 @@ def _list() -> str:
     return ", ".join((*OURS, *COLOSSALAI))
 
 
-def _build(name: str, device: torch.device, dtype: torch.dtype | None) -> Strategy:
+def build(name: str, device: torch.device, dtype: torch.dtype | None = None) -> Strategy:
+    """The strategy called *name* (:func:`choose` has let it through) in the process group there is."""
     if name in COLOSSALAI:
         from trainers.strategies.colossal import Boosted
 

@@ -122,8 +122,9 @@ def main(folder: Path, names: list[str]) -> None:
     steps = {"sft": STEPS, "rm": 3, "dpo": 3, "rl": 2}
     expected = {name: train(stage, end=steps[name]) for name, stage in alone.items()}
     findings: dict[str, Any] = {}
-    for strategy_name in names:
-        with distributed.joined(strategy_name) as strategy:
+    with distributed.joined("ddp") as joint:
+        for strategy_name in names:
+            strategy = distributed.build(strategy_name, joint.device)
             for name, make in stages.items():
                 stage = make(world, strategy)
                 found = train(stage, end=steps[name])

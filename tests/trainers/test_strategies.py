@@ -21,7 +21,7 @@ from trainers.strategies.ranks import shares
 
 ROOT = Path(__file__).resolve().parents[2]
 STRATEGIES = ["ddp", "zero1", "zero2", "zero3", "zero3_offload"]
-TOLERANCE = 5e-5
+TOLERANCE = 5e-6
 """Of weights of order 0.1 after a few updates at 3e-3, and of logged numbers: only the order of sums differs."""
 
 
@@ -67,7 +67,7 @@ def test_two_processes_log_and_learn_what_one_does(findings: dict[str, Any], str
 @pytest.mark.slow
 def test_sampled_replies_are_the_same_on_two_ranks_though_they_wait_for_nobody(findings: dict[str, Any]) -> None:
     """Each rank samples its own number of replies, of lengths of their own; the gathered replies are one process's."""
-    assert len(findings["same replies"]) == 2 * len(STRATEGIES)
+    assert len(findings["same replies"]) >= 2 * len(STRATEGIES)
     assert all(findings["same replies"])
 
 

@@ -6,6 +6,7 @@ each part's place in the file's header, so that unlike DCP's own format nothing 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,7 +80,10 @@ def _load_parts(path: Path, place: Place) -> dict[str, Tensor]:
     saved = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
     wanted = ((name, place(name, torch.Size(entry.size), entry.properties.dtype)) for name, entry in saved.items())  # type: ignore[union-attr]
     placed = {name: tensor for name, tensor in wanted if tensor is not None}
-    dcp.load(dict(placed), storage_reader=HuggingFaceStorageReader(str(path)), no_dist=not dist.is_initialized())
+    with warnings.catch_warnings():
+        # one process reading alone is what is meant
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        dcp.load(dict(placed), storage_reader=HuggingFaceStorageReader(str(path)), no_dist=not dist.is_initialized())
     return placed
 
 
