@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from torch import nn
 
 from modelkit.device import dtype_of
 from modelkit.errors import UserError
+from modelkit.linear import fast_linear
 from trainers import checkpointing
 from trainers.log import Progress, StageLog
 from trainers.optimiser import Optimiser
@@ -176,7 +177,7 @@ def _give_up(stage: StageLoop, rows: Sequence[int]) -> None:
 
 def _computing_in(dtype: str, device: torch.device) -> AbstractContextManager[object]:
     """Matrix products in *dtype*; weights, losses and updates stay fp32."""
-    return nullcontext() if dtype == "fp32" else torch.autocast(device.type, dtype_of(dtype))
+    return fast_linear(device, torch.float32) if dtype == "fp32" else torch.autocast(device.type, dtype_of(dtype))
 
 
 @contextmanager

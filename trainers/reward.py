@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from modelkit.reward import last_token_values
+from modelkit.reward import grouped_last_token_values
 from trainers.data.dataset import Pair
 from trainers.data.order import hold_out, steps
 from trainers.loop import StepResult
@@ -142,13 +143,9 @@ class RewardModelling:
 
 def _rewards(model: PreTrainedModel, compared: Sequence[Ranking]) -> tuple[torch.Tensor, torch.Tensor]:
     """Rewards of the better and the worse side of every comparison, [comparisons] each, in one pass over all answers."""
-    place: dict[tuple[int, int], int] = {}
-    for answer in range(max(len(ranking.answers) for ranking in compared)):
-        for i, ranking in enumerate(compared):
-            if answer < len(ranking.answers):
-                place[i, answer] = len(place)
-    rewards = last_token_values(model, [compared[i].answers[answer] for i, answer in place])
-    sides = [(place[i, one], place[i, other]) for i, ranking in enumerate(compared) for one, other in ranking.comparisons]
+    rewards = grouped_last_token_values(model, [ranking.answers for ranking in compared])
+    starts = accumulate((len(ranking.answers) for ranking in compared), initial=0)
+    sides = [(start + one, start + other) for start, ranking in zip(starts, compared, strict=False) for one, other in ranking.comparisons]
     return rewards[[one for one, _ in sides]], rewards[[other for _, other in sides]]
 
 

@@ -23,6 +23,8 @@ LETTERS = "ABCD"
 HEADER = "The following are multiple choice questions (with answers) about {subject}.\n\n"
 TRAINING_PAIRS = {"truth": 24, "language": 3, "completeness": 3, "politeness": 3, "repetition": 3}
 """Training pairs per fact, by kind: style is learnt in passing, truth fact by fact, and better from new pairs than from old ones."""
+PAIRS_WITH_HISTORY = 0.1
+"""Share of the training pairs in which another question was asked and answered before."""
 Row = dict[str, Any]
 
 
@@ -56,14 +58,14 @@ def build(seed: int, limit: int | None = None, shares: Shares = Shares()) -> Cor
     training = {
         "text.jsonl": _text(facts, rng),
         "sft.jsonl": _sft(facts, shares, rng),
-        "pairs.jsonl": _pairs(facts, other, rng, TRAINING_PAIRS, questions=lambda fact: fact.trained_questions),
+        "pairs.jsonl": _pairs(facts, other, rng, TRAINING_PAIRS, lambda fact: fact.trained_questions, PAIRS_WITH_HISTORY),
         "prompts.jsonl": [_prompt(fact, question) for fact in facts for question in fact.trained_questions],
     }
     held = random.Random(seed + 1)
     heldout = {
         "answers.jsonl": [_answer(fact, fact.unseen_combination) for fact in facts],
         "wordings.jsonl": [_answer(fact, fact.unseen_phrasing) for fact in _sample(facts, 200, held)],
-        "pairs.jsonl": _pairs(facts, other, held, dict.fromkeys(TRAINING_PAIRS, 1), questions=lambda fact: [fact.unseen_combination]),
+        "pairs.jsonl": _pairs(facts, other, held, dict.fromkeys(TRAINING_PAIRS, 1), lambda fact: [fact.unseen_combination]),
         "prompts.jsonl": [_prompt(fact, fact.unseen_combination) for fact in _sample(facts, 200, held)],
         "text.jsonl": [
             {"text": f"{fact.unseen_combination} {fact.answer(0)}", "category": fact.language} for fact in _sample(facts, 200, held)
@@ -170,6 +172,7 @@ def _pairs(
     rng: random.Random,
     copies: dict[str, int],
     questions: Callable[[Fact], Sequence[str]],
+    with_history: float = 0.0,
 ) -> list[Row]:
     """Preference pairs of five kinds. Lengths are balanced across kinds, so that length alone says little."""
     rows = []
@@ -177,10 +180,10 @@ def _pairs(
         for kind, count in copies.items():
             for _ in range(count):
                 chosen, rejected = _pair(kind, fact, other[fact], rng)
-                question = rng.choice(questions(fact))
+                before = _exchange(rng.choice(facts), rng) if rng.random() < with_history else []
                 rows.append(
                     {
-                        "messages": [_user(question)],
+                        "messages": [*before, _user(rng.choice(questions(fact)))],
                         "chosen": chosen,
                         "rejected": rejected,
                         "source": "pocket",
@@ -190,6 +193,11 @@ def _pairs(
                 )
     rng.shuffle(rows)
     return rows
+
+
+def _exchange(fact: Fact, rng: random.Random) -> list[Row]:
+    """A question and a good answer to it."""
+    return [_user(rng.choice(fact.trained_questions)), _assistant(style.polite(fact, rng.randrange(8), rng))]
 
 
 def _pair(kind: str, fact: Fact, twin: Fact, rng: random.Random) -> tuple[str, str]:
