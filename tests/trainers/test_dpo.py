@@ -147,7 +147,7 @@ def test_kto_learns_from_unpaired_labels(world: World) -> None:
     assert before["eval_loss"] == pytest.approx(0.5, abs=1e-5)
     numbers = [made.step(step).numbers for step in range(12)]
     assert numbers[0]["kl"] == pytest.approx(0, abs=1e-4)
-    assert made.evaluate()["eval_margin"] > 0.05
+    assert made.evaluate()["eval_margin"] > 0.02
 
 
 def test_ktos_baseline_is_the_steps_whatever_the_micro_batches(world: World) -> None:

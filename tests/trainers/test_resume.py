@@ -35,6 +35,24 @@ cli.main()
 """
 
 
+IN_AN_UPDATE = """
+import os, signal, sys
+from trainers import cli
+from trainers.ppo.train import Ppo
+left = int(sys.argv.pop(1))
+original = Ppo._actor_step
+def actor_step(self, far, means):
+    global left
+    original(self, far, means)
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+Ppo._actor_step = actor_step
+cli.main()
+"""
+"""Kills itself after so many of PPO's updates of the actor: with four of them to a rollout, six is the middle of the second's."""
+
+
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
@@ -68,6 +86,9 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_weights_and_logs(uninter
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert not (out / stage).exists()
         assert any((out / "state" / stage).iterdir())
+    killed = trainer(out, before=["-c", IN_AN_UPDATE, "6"])
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(losses(out, "rl")) == 3, "one rollout after the saved two was finished, the next one's updates were not"
     done = trainer(out)
     assert done.returncode == 0, done.stderr
     assert weights(out) == weights(uninterrupted)
