@@ -79,7 +79,7 @@ def examine(path: Path, data: Path | None = None) -> Examination:
         raise UserError(
             f"{path} has no chat template, so nobody can know what it was trained on: copy chat_template.jinja from its SFT model."
         )
-    texts = [str(tokenizer.apply_chat_template([dict(one) for one in chat], tokenize=False)) for chat in conversations]
+    texts = [_render(tokenizer, chat) for chat in conversations]
     sequences = [_ids(tokenizer, text) for text in texts]
     context = min(int(model.config.max_position_embeddings), int(tokenizer.model_max_length))
     case = _Case(model, tokenizer, context, texts, sequences, [chat[-1]["content"] for chat in conversations])
@@ -246,6 +246,11 @@ def _by_transformers(model: PreTrainedModel, sequences: Sequence[list[int]], pad
     mask = torch.arange(int(lengths.max()))[None] < lengths[:, None]
     ids = right_pad(sequences).masked_fill(~mask, pad)
     return model(input_ids=ids.to(model.device), attention_mask=mask.long().to(model.device)).logits[:, 0].float().cpu()
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Message]) -> str:
+    plain = [{"role": message["role"], "content": message["content"]} for message in chat]
+    return str(tokenizer.apply_chat_template(plain, tokenize=False))
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

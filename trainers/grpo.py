@@ -18,6 +18,7 @@ from trainers.data.order import steps
 from trainers.loop import StepResult
 from trainers.losses import kl_estimate
 from trainers.losses.grpo import clipped_surrogate, group_advantages, token_weights
+from trainers.modes import learning
 from trainers.optimiser import Optimiser
 from trainers.ppo.experience import Means, minibatches
 from trainers.ppo.rollout import Replies, policy_logprobs, reply_logprobs, rewards_of, sample
@@ -112,7 +113,8 @@ class GroupRelative:
         terms = self._judge(prompts, replies, self.strategy)
         totals = self._judge.total(terms).view(len(prompts), settings.samples)
         advantages = group_advantages(totals, scale=settings.loss != "dr_grpo").flatten().to(replies.mask.device)
-        update = self._update(step, replies, advantages)
+        with learning(self._model, dropout=False):
+            update = self._update(step, replies, advantages)
         numbers = {
             "reward": float(totals.mean()),
             "reward_sd": float(totals.std()),

@@ -122,7 +122,7 @@ def test_a_stopped_stage_goes_on_bitwise_without_the_reference(world: World, tmp
 def test_smoothing_without_a_loss_that_uses_it_is_refused() -> None:
     for loss, smoothing in (("sigmoid", 0.1), ("cdpo", 0.0)):
         with pytest.raises(ValidationError, match="label_smoothing"):
-            DpoStage(data=[], steps=1, lr=1.0, loss=loss, label_smoothing=smoothing)  # type: ignore[arg-type]
+            DpoStage(data=[], steps=1, lr=1.0, loss=loss, label_smoothing=smoothing)
 
 
 def from_pairs(pairs: list[Pair]) -> list[Labelled]:

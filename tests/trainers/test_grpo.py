@@ -109,7 +109,7 @@ def test_terms_are_weighted_and_a_reward_model_can_be_one(world: World) -> None:
         data=[],
         steps=1,
         lr=1.0,
-        rewards=[{"name": "brief", "weight": 2.0}, {"name": "reward_model", "weight": 0.5}],  # type: ignore[list-item]
+        rewards=[{"name": "brief", "weight": 2.0}, {"name": "reward_model", "weight": 0.5}],
     )
     with pytest.raises(UserError, match="needs a reward model"):
         Judge(settings, world.tokenizer)

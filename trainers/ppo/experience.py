@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -92,7 +93,7 @@ class Means:
         for name, number in numbers.items():
             self._put(name, number, 1.0)
 
-    def means(self, total) -> dict[str, float]:
+    def means(self, total: Callable[[Sequence[float]], list[float]]) -> dict[str, float]:
         """The means; *total* sums a list of numbers over the ranks."""
         flat = total([number for pair in self._sums.values() for number in pair])
         return {name: flat[2 * i] / flat[2 * i + 1] for i, name in enumerate(self._sums)}

@@ -15,6 +15,7 @@ from trainers.data.dataset import Example, Prompt
 from trainers.data.order import steps
 from trainers.loop import StepResult
 from trainers.losses import policy_loss, value_loss
+from trainers.modes import learning
 from trainers.optimiser import Optimiser
 from trainers.ppo.experience import Evaluated, Experience, Means, estimate, minibatches, scores
 from trainers.ppo.kl import KlCoefficient
@@ -138,7 +139,7 @@ class Ppo:
     def _actor_backward(self, experience: Experience, rows: list[int], weight: float, share: float, tokens: float, means: Means) -> float:
         """Add the gradient of *share* × the clipped surrogate of some rows, as part of a mean over *tokens*; the sum of their ratios."""
         settings, old, mask = self.settings, experience.old[rows], experience.replies.mask[rows] * weight
-        with self.cast.playing("actor") as actor:
+        with self.cast.playing("actor") as actor, learning(actor, dropout=False):
             logprobs, entropy = self.strategy.forward(actor, reply_logprobs, experience.replies, rows, settings.temperature)
             loss, ratio, clipped = policy_loss(logprobs, old, experience.advantages[rows], settings.clip_ratio)
             self.strategy.backward(share * (loss * mask).sum() / tokens, actor)
@@ -149,7 +150,7 @@ class Ppo:
     def _critic_backward(self, experience: Experience, rows: list[int], weight: float, tokens: float, means: Means) -> None:
         """Add the gradient of value_coef × the clipped value loss of some rows, as part of a mean over *tokens*."""
         old, mask, clip = experience.values[rows], experience.replies.mask[rows] * weight, self.settings.clip_value
-        with self.cast.playing("critic") as critic:
+        with self.cast.playing("critic") as critic, learning(critic, dropout=False):
             values = self.strategy.forward(critic, reply_values, experience.replies, rows)
             loss = value_loss(values, old, experience.returns[rows], clip)
             self.strategy.backward(self.settings.value_coef * (loss * mask).sum() / tokens, critic)
@@ -177,7 +178,7 @@ class Ppo:
             return None
         labels = sum(sum(self._ptx[i].labelled) for i in chosen)
         total = 0.0
-        with self.cast.playing("actor") as actor:
+        with self.cast.playing("actor") as actor, learning(actor, dropout=False):
             for batch, weight in turns(self.strategy, chosen, self._ptx_lengths, self.settings.micro_tokens):
                 loss = weight * self.strategy.forward(actor, example_loss_sum, [self._ptx[i] for i in batch]) / labels
                 self.strategy.backward(self.settings.ptx_coef * loss, actor)
