@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 _ROWS = 8
 """With fewer rows than this there is next to nothing to compute per weight read, and oneDNN's overhead shows."""
@@ -24,6 +24,15 @@ def fast_linear(device: torch.device, dtype: torch.dtype) -> AbstractContextMana
     """A context in which ``linear`` runs through oneDNN, where that is possible and not the case anyway. Differentiable once."""
     possible = device.type == "cpu" and dtype == torch.float32 and torch.backends.mkldnn.is_available()
     return _OneDNN() if possible and hasattr(torch.ops.mkldnn, "_linear_pointwise") else nullcontext()
+
+
+def when_recomputed() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """``context_fn`` of ``torch.utils.checkpoint``: a layer is computed again, in the backward pass, as it is being computed now.
+
+    The backward pass doesn't see the contexts around it, and another product would save other tensors than were asked for.
+    """
+    active = any(isinstance(mode, _OneDNN) for mode in _get_current_function_mode_stack())
+    return nullcontext(), _OneDNN() if active else nullcontext()
 
 
 class _OneDNN(TorchFunctionMode):

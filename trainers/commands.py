@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelkit import atomic, checkpoint
 from modelkit.checkpoint import StageInfo
-from modelkit.errors import UserError
+from modelkit.errors import ModelError, UserError
 from modelkit.fingerprint import fingerprint
 from trainers import folder
 from trainers.log import Progress, Watcher
@@ -69,9 +69,14 @@ def request(
         raise UserError(f"there is no data file or folder {data}: check --data.")
     given: dict[str, Any] = {"data": [{"path": data.name}]} if data is not None and data.is_file() else {}
     settings = load_section(SECTIONS[stage], config, overrides, given)
-    for path in (model, reward):
-        if path is not None:
-            checkpoint.check(path)
+    if model is not None:
+        checkpoint.check(model)
+        if checkpoint.is_reward_model(model) and stage != "rm":
+            raise ModelError(f"{model} is a reward model, but a language model is needed to start from.")
+    if reward is not None:
+        checkpoint.check(reward)
+        if not checkpoint.is_reward_model(reward):
+            raise ModelError(f"{reward} is a language model, but --reward needs a reward model.")
     where = Path() if data is None else data.parent if data.is_file() else data
     return Request(stage, settings, out, seed, model, where, reward, tokenizer)
 

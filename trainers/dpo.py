@@ -15,6 +15,7 @@ from trainers.data.order import steps
 from trainers.logprobs import of_reference, reply_logprob_sums
 from trainers.loop import StepResult
 from trainers.losses import preference
+from trainers.modes import learning
 from trainers.optimiser import Optimiser
 from trainers.recipe import DpoStage
 from trainers.sft import sample_replies
@@ -85,10 +86,11 @@ class PreferenceOptimisation:
     def step(self, step: int) -> StepResult:
         chosen = next(self._order)
         sums = [0.0] * len(_NAMES)
-        for batch, weight in turns(self.strategy, chosen, self._training.lengths, self.settings.micro_tokens):
-            loss, numbers = self._loss(self._training, batch)
-            self.strategy.backward(weight * loss.sum(), self._model)
-            sums = [total + weight * number for total, number in zip(sums, numbers, strict=True)]
+        with learning(self._model, dropout=False):
+            for batch, weight in turns(self.strategy, chosen, self._training.lengths, self.settings.micro_tokens):
+                loss, numbers = self._loss(self._training, batch)
+                self.strategy.backward(weight * loss.sum(), self._model)
+                sums = [total + weight * number for total, number in zip(sums, numbers, strict=True)]
         update = self.optimisers["model"].step(divide_by=len(chosen))
         means = {name: total / len(chosen) for name, total in zip(_NAMES, self.strategy.sum(sums), strict=True)}
         return StepResult(sum(self._training.lengths[i] for i in chosen), {**means, **update}, chosen)

@@ -15,6 +15,7 @@ from trainers.dpo import Reference
 from trainers.logprobs import of_reference, reply_logprob_sums
 from trainers.loop import StepResult
 from trainers.losses import preference
+from trainers.modes import learning
 from trainers.optimiser import Optimiser
 from trainers.recipe import KtoStage
 from trainers.sft import sample_replies
@@ -73,9 +74,10 @@ class KahnemanTversky:
         with torch.no_grad():
             baseline = self._baseline(self._training, chosen)
         totals = _Totals()
-        for batch, weight in turns(self.strategy, chosen, self._training.lengths, self.settings.micro_tokens):
-            loss = totals.add(weight, *self._loss(self._training, batch, baseline))
-            self.strategy.backward(weight * loss.sum(), self._model)
+        with learning(self._model, dropout=False):
+            for batch, weight in turns(self.strategy, chosen, self._training.lengths, self.settings.micro_tokens):
+                loss = totals.add(weight, *self._loss(self._training, batch, baseline))
+                self.strategy.backward(weight * loss.sum(), self._model)
         update = self.optimisers["model"].step(divide_by=len(chosen))
         return StepResult(sum(self._training.lengths[i] for i in chosen), {**totals.means(self.strategy), "kl": baseline, **update}, chosen)
 

@@ -18,6 +18,7 @@ from modelkit.checkpoint import StageInfo
 from modelkit.device import dtype_of
 from modelkit.errors import UserError
 from modelkit.gptq.layer import GPTQLinear, always_dequantise
+from modelkit.linear import when_recomputed
 from trainers.modes import recompute
 from trainers.recipe import Lora, Optimisation
 from trainers.reward import from_language_model
@@ -109,12 +110,7 @@ def load(start: Path, kind: Kind, settings: Optimisation, tokenizer: PreTrainedT
 def adapt(model: PreTrainedModel, settings: Optimisation, kind: Kind, base: Path | None = None) -> Trainee:
     """A loaded model with recomputation and adapters as *settings* say; *base* is the checkpoint that the adapters will name."""
     model.eval()
-    if settings.gradient_checkpointing:
-        if not model.supports_gradient_checkpointing:
-            raise UserError(f"models of type {model.config.model_type} can't recompute their layers: set gradient_checkpointing: false.")
-        set_up = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
-        set_up({"use_reentrant": False})
-        recompute(model, False)
+    set_up_recomputation(model, settings)
     if settings.lora is None:
         trainee = Trainee(model)
     else:
@@ -124,6 +120,19 @@ def adapt(model: PreTrainedModel, settings: Optimisation, kind: Kind, base: Path
     everything = sum(p.numel() for p in model.parameters())
     print(f"training {trained:,} of {everything:,} parameters ({100 * trained / everything:.2f} %)")
     return trainee
+
+
+def set_up_recomputation(model: PreTrainedModel, settings: Optimisation) -> None:
+    """Make layers forget their activations and compute them again, where *settings* say so and :func:`trainers.modes.learning` holds.
+
+    :raises UserError: for a model that can't.
+    """
+    if settings.gradient_checkpointing:
+        if not model.supports_gradient_checkpointing:
+            raise UserError(f"models of type {model.config.model_type} can't recompute their layers: set gradient_checkpointing: false.")
+        set_up = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+        set_up({"use_reentrant": False, "context_fn": when_recomputed})
+        recompute(model, False)
 
 
 def _with_adapters(model: PreTrainedModel, lora: Lora, kind: Kind) -> Trainee:

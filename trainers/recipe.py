@@ -322,8 +322,8 @@ def _read(schema: type[S], path: Path | None, overrides: list[str], given: dict[
 
 
 def _first(error: ValidationError, schema: type[BaseModel]) -> str:
-    """The first problem as half a sentence, with the nearest name for an unknown key."""
-    first = error.errors()[0]
+    """The first problem as half a sentence; an unknown key before others, which may follow from it, with the nearest name there is."""
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = list(_fields_beside(first["loc"], schema))

@@ -93,7 +93,7 @@ def rm(settings: RewardStage, job: Job, start: Path, scale_on: Sequence[Prompt] 
 
 def ppo(settings: PpoStage, job: Job, start: Path, reward: Path) -> Counts:
     """PPO with PTX of the language model *start* on the rewards of the checkpoint *reward*. Saves the critic as well."""
-    from trainers.lora import Trainee
+    from trainers.lora import Trainee, set_up_recomputation
     from trainers.ppo.models import Cast, Separate, SharedBackbone
     from trainers.ppo.train import Ppo
 
@@ -108,7 +108,9 @@ def ppo(settings: PpoStage, job: Job, start: Path, reward: Path) -> Counts:
     cast: Cast
     if settings.share_backbone and settings.lora:
         actor = critic = None
-        cast = SharedBackbone(checkpoint.load_model(start), settings.lora)
+        backbone = checkpoint.load_model(start)
+        set_up_recomputation(backbone, settings)
+        cast = SharedBackbone(backbone, settings.lora)
     else:
         actor, critic = _load(start, settings, job), _load(reward, settings, job, "reward")
         cast = Separate(actor.model, critic.model, checkpoint.load_model(start))

@@ -109,13 +109,13 @@ def _recipe(tmp_path: Path, change: Callable[[str], str]) -> Path:
 @pytest.mark.parametrize(
     ("change", "overrides", "says"),
     [
-        (lambda text: text.replace("vocab_size", "vocab_sise"), [], "vocab_sise: extra inputs are not permitted"),
+        (lambda text: text.replace("vocab_size", "vocab_sise"), [], "vocab_sise is no setting: did you mean vocab_size?"),
         (lambda text: text.replace("steps: 20", "steps: many"), [], "rm.steps: input should be a valid integer"),
         (lambda text: text + "\n  - [", [], "is not valid YAML"),
         (lambda text: "just words", [], "holds no recipe"),
         (lambda text: text, ["sft.steps"], "write it as key=value"),
         (lambda text: text, ["name.x=1"], "name is not a section"),
-        (lambda text: text, ["ppo.clip_ration=1"], "ppo.clip_ration: extra inputs"),
+        (lambda text: text, ["ppo.clip_ration=1"], "ppo.clip_ration is no setting: did you mean clip_ratio?"),
     ],
 )
 def test_a_wrong_recipe_is_refused_by_file_and_field(tmp_path: Path, change: Callable[[str], str], overrides: list[str], says: str) -> None:

@@ -1,0 +1,255 @@
+"""Every stage by itself: what the commands make, that they go on and refuse, and that bad input gets one sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from modelkit import checkpoint
+from modelkit.checkpoint import StageInfo
+from modelkit.errors import UserError
+from modelkit.fingerprint import sha256_of_file
+from modelkit.run import Run
+from tests.trainers.conftest import World
+from trainers.cli import app
+from trainers.pocket import corpus
+from trainers.recipe import PpoStage, SftStage, load_section
+
+FEW = ["steps=2", "tokens=200"]
+LEARN = ["lr=1.0e-3"]
+ENDLESS = "{% for m in messages %}{{ m.role + ': ' + m.content }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+"""A chat template that never says where a turn ends."""
+
+
+@pytest.fixture(scope="module")
+def place(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``base/``, a tiny checkpoint, and ``data/`` of the pocket world."""
+    folder = tmp_path_factory.mktemp("place")
+    checkpoint.save(world.model(), world.tokenizer, folder / "base", StageInfo(stage="base"))
+    (folder / "data").mkdir()
+    corpus.write(corpus.build(seed=0, limit=2), folder / "data")
+    return folder
+
+
+def call(command: str, *arguments: str | Path, settings: Sequence[str] = ()) -> Result:
+    options = [word for setting in settings for word in ("--set", setting)]
+    threads = [] if command == "merge" else ["--threads", "1"]
+    return CliRunner().invoke(app, [command, *map(str, arguments), *threads, *options])
+
+
+def made(command: str, *arguments: str | Path, settings: Sequence[str] = (*FEW, *LEARN)) -> str:
+    done = call(command, *arguments, settings=settings)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def refused(says: str, command: str, *arguments: str | Path, settings: Sequence[str] = (*FEW, *LEARN)) -> None:
+    done = call(command, *arguments, settings=settings)
+    assert done.exit_code not in (0, 1), done.output
+    (line,) = [line for line in done.output.splitlines() if line.startswith("error: ")]
+    assert says in line
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+
+
+def test_the_stages_one_by_one_make_a_run_with_and_without_adapters(place: Path) -> None:
+    data, plain, thin = place / "data", place / "plain", place / "thin"
+    for out, more in ((plain, []), (thin, ["lora.rank=2", "gradient_checkpointing=true"])):
+        settings = [*FEW, *LEARN, *more]
+        said = made("sft", "-m", place / "base", "--data", data / "sft.jsonl", "--out", out, settings=[*settings, "neftune=5"])
+        assert "neftune: 5.0" in said, "every resolved setting is printed"
+        assert "weight_decay: 0.0" in said
+        assert "dropped 0" in said
+        made("rm", "-m", out / "sft", "--data", data / "pairs.jsonl", "--out", out, settings=[*settings, "reference_prompts=4"])
+        rl = [*settings, "prompts=4", "max_tokens=6", "data=[{path: prompts.jsonl}]", "ptx=[{path: sft.jsonl}]"]
+        made("ppo", "-m", out / "sft", "--reward", out / "rm", "--data", data, "--out", out, settings=rl)
+        made("dpo", "-m", out / "sft", "--data", data / "pairs.jsonl", "--out", out, settings=settings)
+        made("kto", "-m", out / "sft", "--data", data / "pairs.jsonl", "--out", out, settings=settings)
+        rules = [*settings, "prompts=3", "samples=2", "max_tokens=6", "rewards=[{name: brief}, {name: reward_model}]"]
+        made("grpo", "-m", out / "sft", "--reward", out / "rm", "--data", data / "prompts.jsonl", "--out", out, settings=rules)
+        run = Run.open(out)
+        assert [stage.name for stage in run.info.stages] == ["sft", "rm", "critic", "rl", "dpo", "kto", "grpo"]
+        for name in ("sft", "rl", "dpo", "kto", "grpo"):
+            info = checkpoint.read_stage(out / name)
+            assert info is not None
+            assert info.stage == name
+            checkpoint.load_model(out / name)
+        checkpoint.load_model(out / "critic", "reward")
+    assert checkpoint.read_stage(thin / "rl").parent == "../sft"  # type: ignore[union-attr]
+    assert not (thin / "rl" / "model.safetensors").exists()
+    made("merge", "-m", thin / "rl", "--out", place / "merged", settings=[])
+    ids = torch.arange(12)[None]
+    with torch.inference_mode():
+        difference = checkpoint.load_model(thin / "rl")(ids).logits - checkpoint.load_model(place / "merged")(ids).logits
+    assert float(difference.abs().max()) < 1e-5
+
+
+def test_one_backbone_with_two_adapters_is_a_command_away(place: Path) -> None:
+    out = place / "shared"
+    made("sft", "-m", place / "base", "--data", place / "data" / "sft.jsonl", "--out", out)
+    made("rm", "-m", out / "sft", "--data", place / "data" / "pairs.jsonl", "--out", out, settings=[*FEW, *LEARN, "reference_prompts=4"])
+    rl = [*FEW, *LEARN, "prompts=4", "max_tokens=6", "lora.rank=2", "share_backbone=true"]
+    made("ppo", "-m", out / "sft", "--reward", out / "rm", "--data", place / "data" / "prompts.jsonl", "--out", out, settings=rl)
+    checkpoint.load_model(out / "rl")
+    checkpoint.load_model(out / "critic", "reward")
+
+
+def test_pretraining_starts_from_nothing_or_from_a_checkpoint(place: Path) -> None:
+    shape = [
+        "shape.hidden_size=32",
+        "shape.intermediate_size=32",
+        "shape.layers=1",
+        "shape.heads=2",
+        "shape.kv_heads=2",
+        "shape.context=64",
+    ]
+    text, out = place / "data" / "text.jsonl", place / "pretrained"
+    made("pretrain", "--tokenizer", place / "base", "--data", text, "--out", out, settings=[*FEW, *LEARN, *shape])
+    assert checkpoint.load_model(out / "base").config.num_hidden_layers == 1
+    made("pretrain", "-m", out / "base", "--data", text, "--out", place / "further")
+    assert checkpoint.read_stage(place / "further" / "base").parent is not None  # type: ignore[union-attr]
+    refused("give one of both", "pretrain", "--data", text, "--out", place / "x")
+    refused("give one of both", "pretrain", "-m", place / "base", "--tokenizer", place / "base", "--data", text, "--out", place / "x")
+
+
+def test_a_command_given_again_goes_on_or_finds_its_work_done(place: Path) -> None:
+    data, whole, parts = place / "data" / "sft.jsonl", place / "whole", place / "parts"
+    settings = ["steps=6", "tokens=200", "save_every=2", *LEARN]
+    made("sft", "-m", place / "base", "--data", data, "--out", whole, settings=settings)
+    before = sha256_of_file(whole / "sft" / "model.safetensors")
+    assert "is there already" in made("sft", "-m", place / "base", "--data", data, "--out", whole, settings=settings)
+    made("sft", "-m", place / "base", "--data", data, "--out", parts, settings=settings)
+    (parts / "sft").rename(parts / "gone")
+    assert (parts / "state" / "sft" / "step-000004").is_dir()
+    made("sft", "-m", place / "base", "--data", data, "--out", parts, settings=settings)
+    assert sha256_of_file(parts / "sft" / "model.safetensors") == before
+    refused("made with other settings, data or checkpoints", "sft", "-m", place / "base", "--data", data, "--out", whole)
+    refused("made with other settings", "sft", "-m", whole / "sft", "--data", data, "--out", whole, settings=settings)
+
+
+def test_another_unfinished_stage_is_not_gone_on_with(place: Path) -> None:
+    data, out = place / "data" / "sft.jsonl", place / "half"
+    made("sft", "-m", place / "base", "--data", data, "--out", out)
+    (out / "sft").rename(out / "gone")
+    refused("choose another --out", "sft", "-m", place / "base", "--data", data, "--out", out, settings=["steps=3", *LEARN])
+
+
+def test_bad_input_gets_one_sentence(place: Path, world: World, tmp_path: Path) -> None:
+    base, data, out = place / "base", place / "data" / "sft.jsonl", tmp_path / "out"
+    config = tmp_path / "sft.yaml"
+    config.write_text("stesp: 3\nlr: 0.1\n", encoding="utf-8")
+    refused(
+        f"{config}: stesp is no setting: did you mean steps?",
+        "sft",
+        "-m",
+        base,
+        "--data",
+        data,
+        "--out",
+        out,
+        "--config",
+        config,
+        settings=[],
+    )
+    refused(
+        "lora.rnak is no setting: did you mean rank?",
+        "sft",
+        "-m",
+        base,
+        "--data",
+        data,
+        "--out",
+        out,
+        settings=[*FEW, *LEARN, "lora.rnak=3"],
+    )
+    refused("steps is missing", "sft", "-m", base, "--data", data, "--out", out, settings=LEARN)
+    refused("data is missing", "sft", "-m", base, "--out", out)
+    refused("set eval_every", "sft", "-m", base, "--data", data, "--out", out, settings=[*FEW, *LEARN, "keep_best=true"])
+    refused("there is no data file or folder", "sft", "-m", base, "--data", tmp_path / "none.jsonl", "--out", out)
+    refused("there is no checkpoint at", "sft", "-m", tmp_path / "none", "--data", data, "--out", out)
+    refused("the value is not valid YAML", "sft", "-m", base, "--data", data, "--out", out, settings=["data=[{"])
+    refused("is a language model", "ppo", "-m", base, "--reward", base, "--data", data, "--out", out)
+    assert not (out / "sft").exists()
+
+
+def test_rows_that_are_all_too_long_are_named_and_some_are_counted(place: Path, tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": "Why? " * n}, {"role": "assistant", "content": "So."}]} for n in (2, 400)]
+    file = tmp_path / "long.jsonl"
+    file.write_text(json.dumps(rows[1]) + "\n", encoding="utf-8")
+    refused("context of 128 tokens", "sft", "-m", place / "base", "--data", file, "--out", tmp_path / "out")
+    file.write_text("".join(json.dumps(row) + "\n" for row in (rows[0], rows[0], rows[1])), encoding="utf-8")
+    assert "used 2 · bad 0 · dropped 1" in made("sft", "-m", place / "base", "--data", file, "--out", tmp_path / "some")
+
+
+def test_tokenizers_that_cannot_be_trained_with_are_refused(place: Path, world: World, tmp_path: Path) -> None:
+    data = place / "data" / "sft.jsonl"
+
+    def with_tokenizer(name: str, **changes: str | None) -> Path:
+        tokenizer = checkpoint.load_tokenizer(place / "base")
+        for field, value in changes.items():
+            setattr(tokenizer, field, value)
+        checkpoint.save(world.model(), tokenizer, tmp_path / name, StageInfo(stage="base"))
+        return tmp_path / name
+
+    silent = with_tokenizer(
+        "silent", chat_template="{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
+    )
+    endless = with_tokenizer(
+        "endless",
+        chat_template=ENDLESS,
+    )
+    nameless = with_tokenizer("nameless", eos_token=None)
+    for path, says in ((silent, "assistant"), (endless, "end-of-sequence"), (nameless, "no begin- or end-of-sequence token")):
+        refused(says, "sft", "-m", path, "--data", data, "--out", tmp_path / "out")
+    larger = world.model()
+    larger.resize_token_embeddings(300)
+    checkpoint.save(larger, world.tokenizer, tmp_path / "small", StageInfo(stage="base"))
+    refused("they don't belong together", "sft", "-m", tmp_path / "small", "--data", data, "--out", tmp_path / "out")
+
+
+def test_padding_with_the_end_token_does_not_unlearn_stopping(place: Path, world: World, tmp_path: Path) -> None:
+    tokenizer = checkpoint.load_tokenizer(place / "base")
+    tokenizer.pad_token = tokenizer.eos_token
+    checkpoint.save(world.model(), tokenizer, tmp_path / "base", StageInfo(stage="base"))
+    for base in (place / "base", tmp_path / "base"):
+        made("sft", "-m", base, "--data", place / "data" / "sft.jsonl", "--out", tmp_path / f"from-{base.parent.name}")
+    first, second = (sha256_of_file(path / "sft" / "model.safetensors") for path in sorted(tmp_path.glob("from-*")))
+    assert first == second, "labels come from lengths, so the padding token is of no consequence"
+
+
+def test_a_reward_model_of_another_vocabulary_is_refused(place: Path, tmp_path: Path, world: World) -> None:
+    out = tmp_path / "run"
+    made("rm", "-m", place / "base", "--data", place / "data" / "pairs.jsonl", "--out", out, settings=[*FEW, *LEARN, "reference_prompts=4"])
+    file = out / "rm" / "tokenizer.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    vocabulary = content["model"]["vocab"]
+    one, other = list(vocabulary)[-2:]
+    vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    refused(
+        "have different tokenizers",
+        "ppo",
+        "-m",
+        place / "base",
+        "--reward",
+        out / "rm",
+        "--data",
+        place / "data" / "prompts.jsonl",
+        "--out",
+        out,
+    )
+
+
+def test_settings_come_from_the_file_then_from_the_command_line(tmp_path: Path) -> None:
+    config = tmp_path / "sft.yaml"
+    config.write_text("steps: 3\nlr: 0.1\nlora: {rank: 8}\n", encoding="utf-8")
+    loaded = load_section(SftStage, config, ["lr=0.2", "lora.alpha=4"], {"data": [{"path": "x.jsonl"}]})
+    assert (loaded.steps, loaded.lr, loaded.data[0].path) == (3, 0.2, "x.jsonl")
+    assert loaded.lora is not None
+    assert (loaded.lora.rank, loaded.lora.alpha) == (8, 4.0)
+    with pytest.raises(UserError, match="data.0.pth is no setting: did you mean path?"):
+        load_section(PpoStage, None, ["steps=1", "lr=1", "data=[{pth: x}]"], {})
