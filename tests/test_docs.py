@@ -34,7 +34,12 @@ def program(command: str) -> tuple[str | None, list[str]]:
     return (words[0], words[1:]) if words[0] in OURS else (None, words)
 
 
-OUR_COMMANDS = [command for page in ("README.md", "docs/gptq.md", "docs/methods.md", "docs/strategies.md") for command in commands(page) if program(command)[0]]
+OUR_COMMANDS = [
+    command
+    for page in ("README.md", "docs/gptq.md", "docs/methods.md", "docs/strategies.md")
+    for command in commands(page)
+    if program(command)[0]
+]
 
 
 @pytest.mark.parametrize("command", OUR_COMMANDS)
@@ -56,7 +61,9 @@ def test_both_readmes_have_the_same_commands_pictures_and_links() -> None:
     assert pictures[0] == pictures[1]
 
 
-@pytest.mark.parametrize("document", [*READMES, "CHANGELOG.md", "docs/architecture.md", "docs/gptq.md", "docs/methods.md", "docs/strategies.md"])
+@pytest.mark.parametrize(
+    "document", [*READMES, "CHANGELOG.md", "docs/architecture.md", "docs/gptq.md", "docs/methods.md", "docs/strategies.md"]
+)
 def test_local_links_lead_somewhere(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     targets = [target.split("#")[0] for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text)]

@@ -136,7 +136,7 @@ def build(name: str, device: torch.device, dtype: torch.dtype | None = None) -> 
     if name in COLOSSALAI:
         from trainers.strategies.colossal import Boosted
 
-        return Boosted(name, device, dtype)
+        return Boosted(name, device)
     if name in ("ddp", "zero1"):
         from trainers.strategies.ddp import DataParallel, ZeroOne
 
