@@ -1,0 +1,71 @@
+"""``--nproc``: one command, several processes, one end and one sentence."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelkit.errors import UserError
+from trainers import distributed
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ["run", "recipes/pocket-tiny.yaml", "--threads", "1", "--set", "evaluate=[]", "--set", "base.steps=6"]
+
+KILLER = """
+import os, signal
+from trainers import cli, loop
+step = loop.checkpointing.resume
+def resume(stage, folder):
+    if os.environ.get("RANK") == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(stage, folder)
+loop.checkpointing.resume = resume
+"""
+
+
+def trainer(*arguments: str, sitecustomize: Path | None = None) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([*([str(sitecustomize)] if sitecustomize else []), str(ROOT)])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "trainers", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "world", "devices", "local_world", "said"),
+    [
+        ("zero4", 1, 0, 1, "did you mean zero"),
+        ("single", 2, 0, 2, "use --strategy ddp"),
+        ("single", 2, 2, 2, "use --strategy zero2"),
+        ("zero3", 4, 1, 4, "use --nproc 1"),
+        ("colossalai_3d", 2, 0, 2, "use --strategy ddp"),
+    ],
+)
+def test_what_cannot_run_here_is_refused_with_what_can(name: str, world: int, devices: int, local_world: int, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        distributed.choose(name, world, devices, local_world)
+
+
+@pytest.mark.parametrize(("world", "devices", "chosen"), [(1, 0, "single"), (1, 8, "single"), (2, 0, "ddp"), (8, 8, "zero2")])
+def test_auto_takes_what_suits(world: int, devices: int, chosen: str) -> None:
+    assert distributed.choose("auto", world, devices, world) == chosen
+
+
+@pytest.mark.slow
+def test_an_error_of_all_ranks_is_one_sentence(tmp_path: Path) -> None:
+    done = trainer(*TINY, "--out", str(tmp_path / "run"), "--nproc", "2", "--strategy", "single")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["error: single is one process, and 2 were started: use --strategy ddp, or leave --nproc out."]
+
+
+@pytest.mark.slow
+def test_a_killed_rank_ends_the_command_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(KILLER, encoding="utf-8")
+    done = trainer(*TINY, "--out", str(tmp_path / "run"), "--nproc", "2", sitecustomize=tmp_path)
+    assert done.returncode == 1
+    assert f"rank 1 was ended by {signal.SIGKILL.name}; the same command goes on" in done.stderr
+    assert "Traceback" not in done.stderr
