@@ -21,7 +21,6 @@ from modelkit.errors import UserError
 from modelkit.generation.prefixes import PrefixStore, shared_length
 from modelkit.generation.sampling import Chooser, Sampling, uniform
 from modelkit.generation.slots import SlotCache
-from modelkit.linear import fast_linear
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -425,8 +424,7 @@ class Batch:
         device = self.model.device
         named = {"position_ids": positions.to(device)} if self._positions else {}
         self.tally.passes += 1
-        with fast_linear(device, self.model.dtype):
-            output = self.model(
-                input_ids=ids.to(device), attention_mask=mask, past_key_values=self._cache, use_cache=True, logits_to_keep=1, **named
-            )
+        output = self.model(
+            input_ids=ids.to(device), attention_mask=mask, past_key_values=self._cache, use_cache=True, logits_to_keep=1, **named
+        )
         return output.logits[:, -1]

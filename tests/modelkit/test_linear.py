@@ -7,10 +7,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from modelkit import linear
 from modelkit.linear import fast_linear
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no oneDNN")
+
+
+@pytest.fixture(autouse=True)
+def everything_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "_WORTH", 0)
 
 
 @pytest.mark.parametrize("shape", [(3, 32), (64, 32), (4, 16, 32)])
