@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
+from modelkit.device import available_threads
 from modelkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
         raise UserError("--nproc starts processes itself: leave it out under torchrun.")
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ[_LAUNCHED] = "1"
+    os.environ["PLAYGROUND_THREADS"] = str(max(1, available_threads() // processes))
     config = LaunchConfig(1, 1, processes, run_id="trainers", rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0)
     try:
         elastic_launch(config, sys.executable)("-m", "trainers", *arguments)
