@@ -1,0 +1,134 @@
+"""``trainers plan``: memory and time before anything is loaded."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelkit.errors import UserError, one_sentence
+
+if TYPE_CHECKING:
+    from trainers.plan.estimate import Request
+
+
+class Stage(str, Enum):
+    """The stages, as the command line lists them."""
+
+    pretrain = "pretrain"
+    sft = "sft"
+    rm = "rm"
+    ppo = "ppo"
+    dpo = "dpo"
+    kto = "kto"
+    grpo = "grpo"
+
+
+class Dtype(str, Enum):
+    """What passes compute in."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+def plan(
+    model: Annotated[Path | None, typer.Option("--model", "-m", help="A checkpoint's folder; its config.json is enough.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A recipe: its stages are planned, with its model where it makes one.")] = None,
+    stage: Annotated[Stage, typer.Option(help="The stage, where no recipe names them.")] = Stage.sft,
+    strategy: Annotated[str, typer.Option(help="Only this strategy, instead of all that are possible.")] = "auto",
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of a step, over all devices.")] = 65536,
+    micro_tokens: Annotated[int, typer.Option(min=1, help="Tokens of one pass on one device.")] = 4096,
+    length: Annotated[int, typer.Option(min=1, help="Tokens of a row.")] = 1024,
+    lora_rank: Annotated[int | None, typer.Option(min=1, help="Train adapters of this rank instead of all weights.")] = None,
+    gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Recompute layers on the way back.")] = False,
+    dtype: Annotated[Dtype, typer.Option(help="What passes compute in.")] = Dtype.fp32,
+    devices: Annotated[int, typer.Option("--devices", "--gpus", min=1, help="GPUs, or processes on CPUs.")] = 1,
+    memory: Annotated[float | None, typer.Option("--gpu-memory", "--memory", help="GiB per device; by default this machine's.")] = None,
+    tflops: Annotated[
+        float | None, typer.Option(help="TFLOP/s a device reaches in training; by default half of what is measured here.")
+    ] = None,
+) -> None:
+    """Estimate memory by part and time of a step, and name the cheapest strategy that fits, before anything is loaded."""
+    with one_sentence():
+        from dataclasses import replace
+
+        from modelkit.device import dtype_of
+        from trainers.plan.estimate import EFFICIENCY, Request, measured_rate
+        from trainers.plan.estimate import plan as estimate
+        from trainers.plan.machine import device_here, memory_here
+        from trainers.plan.terminal import show
+        from trainers.recipe import Lora
+
+        if model is None and config is None:
+            raise UserError("there is nothing to plan: name a model with -m DIR, a recipe with --config FILE, or both.")
+        if config is not None:
+            requests = _of_recipe(config, model, devices, length)
+        else:
+            from trainers.plan.footprint import read_config
+
+            assert model is not None
+            lora = Lora(rank=lora_rank) if lora_rank else None
+            given = read_config(model)
+            requests = [
+                Request(*(given, stage.value, tokens, micro_tokens, length, devices, dtype_of(dtype.value), lora, gradient_checkpointing))
+            ]
+        limit, host = memory_here(memory)
+        elsewhere = memory is not None and tflops is None
+        rates: dict[object, float | None] = {}
+        for request in requests:
+            found = estimate(request)
+            if strategy != "auto":
+                if strategy not in found.memory:
+                    raise UserError(f"{strategy!r} can't be planned for {devices} devices: use one of auto, {', '.join(found.memory)}.")
+                found = replace(found, memory={strategy: found.memory[strategy]})
+            if request.dtype not in rates:
+                measured = None if tflops or elsewhere else EFFICIENCY * measured_rate(device_here(), request.dtype)
+                rates[request.dtype] = tflops * 1e12 if tflops else measured
+            show(found, request, limit, host, rates[request.dtype])
+
+
+def _of_recipe(path: Path, model: Path | None, devices: int, length: int) -> list[Request]:
+    """A request for each stage of a recipe."""
+    from modelkit.device import dtype_of
+    from trainers import recipe as recipes
+    from trainers.plan.estimate import Request
+    from trainers.plan.footprint import read_config
+
+    recipe = recipes.load(path)
+    if model is None and recipe.base is None:
+        raise UserError(f"the recipe {recipe.name} starts from a checkpoint: name it with -m DIR.")
+    if model is not None:
+        config = read_config(model)
+    else:
+        config, length = _shape(recipe), recipe.model.context
+    sections = {"pretrain": None if model else recipe.base, "sft": recipe.sft, "rm": recipe.rm, "ppo": recipe.ppo}
+    requests = []
+    for name, section in sections.items():
+        if section is not None:
+            rows = getattr(section, "prompts", 0)
+            step = rows * length if rows else section.tokens
+            extra = {"rows": rows or 64, "epochs": getattr(section, "epochs", 1), "share": getattr(section, "share_backbone", False)}
+            settings = (section.lora, section.gradient_checkpointing, section.optimiser)
+            requests.append(
+                Request(config, name, step, section.micro_tokens, length, devices, dtype_of(section.dtype), *settings, **extra)  # type: ignore[arg-type]
+            )
+    return requests
+
+
+def _shape(recipe: Any) -> Any:
+    """The configuration of the model that a recipe makes from scratch."""
+    from transformers import LlamaConfig
+
+    shape = recipe.model
+    return LlamaConfig(
+        vocab_size=recipe.vocab_size,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        max_position_embeddings=shape.context,
+        tie_word_embeddings=True,
+    )
