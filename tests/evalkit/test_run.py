@@ -30,6 +30,7 @@ def lines(out: Path, task: str) -> list[dict]:
 
 
 def test_a_result_says_all_that_is_needed_to_trust_and_repeat_it(run: Run, measured: Evaluated) -> None:
+    assert measured.result is not None
     result = Result.read(measured.out / "results.json")
     assert result.model_dump(mode="json") == measured.result.model_dump(mode="json")
     assert (result.model.fingerprint, result.model.dtype, result.model.stage) == (fingerprint(run.checkpoint("rl")), "fp32", "rl")
@@ -66,6 +67,7 @@ def test_samples_hold_one_line_for_each_question_and_method(measured: Evaluated)
         assert line["correct"] == (line["prediction"] == line["gold"])
         assert line["prompt_sha256"] == sha256_of_text(line["prompt"])
         assert line["reason"] is None
+    assert measured.result is not None
     letters = measured.result.tasks["pocket.choice"].methods["letters"]
     assert letters.micro == sum(line["correct"] for line in choice if line["method"] == "letters") / 8
     assert all({"reply", "named", "finish"} <= line.keys() for line in lines(measured.out, "pocket.answer"))
@@ -79,6 +81,8 @@ def test_the_same_command_gives_the_same_result_and_the_same_place(run: Run, tmp
     one, two = (evaluate(copy / "rl", Wanted(["pocket.answer", "pocket.reward"]), Settings()) for _ in range(2))
     assert one.out == two.out
     assert one.out.parent == copy.resolve() / "eval"
+    assert one.result is not None
+    assert two.result is not None
     assert one.result.tasks == two.result.tasks
     assert [folder.name for folder in (copy / "eval").iterdir()] == [one.result.id]
     other = evaluate(copy / "rl", Wanted(["pocket.answer", "pocket.reward"]), Settings(seed=1))
@@ -111,6 +115,7 @@ def test_a_place_that_cannot_be_written_is_named_before_the_model_is_loaded(
 
 def test_nothing_is_left_when_writing_fails(measured: Evaluated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Sample, "to_json", lambda *arguments: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert measured.result is not None
     with pytest.raises(OSError, match="No space"):
         results.write(tmp_path / "out", measured.result, {"t": [Sample(TextRow(text="x"), "text")]}, False)
     assert list(tmp_path.iterdir()) == []

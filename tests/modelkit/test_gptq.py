@@ -346,7 +346,7 @@ def test_an_adapter_on_a_frozen_quantised_base_learns_and_leaves_it_untouched(
     assert losses[-1] < 0.7 * losses[0]
     assert all(torch.equal(old, new) for old, new in zip(base, model.buffers(), strict=True))
 
-    model.eval().save_pretrained(tmp_path / "adapter")
+    model.eval().save_pretrained(str(tmp_path / "adapter"))
     again = PeftModel.from_pretrained(checkpoint.load_model(folder), tmp_path / "adapter").eval()
     with torch.no_grad():
         assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ from trainers.gptq.calibration import sequences
 from trainers.gptq.run import Settings, run
 from trainers.gptq.solver import Grid, quantise, relative_error, round_to_nearest, scale_and_zero
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "vocab_size": 700,
     "max_position_embeddings": 128,
     "initializer_range": 0.1,
@@ -255,7 +256,8 @@ def test_blocks_of_other_settings_are_not_taken_up(dense: Path, chats: Path, tmp
         if at.block == 1:
             raise KeyboardInterrupt
 
-    settings, said = Settings(dense, tmp_path / "out", Grid(4, 32), [chats]), []
+    settings = Settings(dense, tmp_path / "out", Grid(4, 32), [chats])
+    said: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         run(settings, kill, quiet)
     assert run(replace(settings, grid=Grid(3, 32)), say=said.append).resumed_blocks == 0

@@ -84,19 +84,19 @@ def check(
     source = _Kept(open_source(name))
     found = {one: formats.convert(source, one, columns) for one in _SPECIFIC}
     likely = [one for one in _SPECIFIC if 2 * len(found[one].bad) <= len(source) and found[one].rows]
-    if kind is None:
-        kind = likely[0] if likely else max(_SPECIFIC, key=lambda one: len(found[one].rows))
-    loaded = found[kind]
+    guess: Kind = likely[0] if likely else max(_SPECIFIC, key=lambda one: len(found[one].rows))
+    seen_as: Kind = guess if kind is None else kind
+    loaded = found[seen_as]
     if not loaded.rows:
         why = f"; the first problem: {loaded.bad[0]}" if loaded.bad else ""
-        raise DataError(f"{name} has no usable row of kind {kind}{why}.")
+        raise DataError(f"{name} has no usable row of kind {seen_as}{why}.")
     if strict and loaded.bad:
         raise DataError(f"{loaded.bad[0]} (strict: mend the row, or let bad rows be put aside).")
     seen = [json.dumps(row, sort_keys=True) for row in loaded.rows]
     prompts = [json.dumps(row.get("messages", row.get("text")), sort_keys=True) for row in loaded.rows]
     report = Report(
         loaded,
-        kind,
+        seen_as,
         raw=len(source),
         usable={one: len(found[one].rows) for one in formats.KINDS},
         duplicates=len(seen) - len(set(seen)),
