@@ -23,7 +23,9 @@ class KindName(str, Enum):
     unpaired = "unpaired"
 
 
-Source = Annotated[str, typer.Argument(metavar="FILE", help="A file, a dataset's folder[:split], or hf:owner/name[/subset][:split].")]
+Source = Annotated[
+    str, typer.Argument(metavar="FILE", help="A file, a dataset's folder, or hf:owner/name; :split behind a folder or name picks one.")
+]
 Columns = Annotated[
     list[str] | None,
     typer.Option("--columns", metavar="OURS=THEIRS", help="A field called otherwise, e.g. prompt=question; can be repeated."),
