@@ -36,7 +36,7 @@ def program(command: str) -> tuple[str | None, list[str]]:
 
 OUR_COMMANDS = [
     command
-    for page in ("README.md", "docs/gptq.md", "docs/methods.md", "docs/strategies.md", "docs/training.md")
+    for page in ("README.md", "docs/data.md", "docs/gptq.md", "docs/methods.md", "docs/strategies.md", "docs/training.md")
     for command in commands(page)
     if program(command)[0]
 ]
@@ -63,7 +63,16 @@ def test_both_readmes_have_the_same_commands_pictures_and_links() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    [*READMES, "CHANGELOG.md", "docs/architecture.md", "docs/gptq.md", "docs/training.md", "docs/methods.md", "docs/strategies.md"],
+    [
+        *READMES,
+        "CHANGELOG.md",
+        "docs/architecture.md",
+        "docs/data.md",
+        "docs/gptq.md",
+        "docs/training.md",
+        "docs/methods.md",
+        "docs/strategies.md",
+    ],
 )
 def test_local_links_lead_somewhere(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")

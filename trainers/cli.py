@@ -11,6 +11,7 @@ import typer
 from modelkit.device import prepare_process, set_threads
 from modelkit.errors import one_sentence
 from trainers.data.cli import app as data_app
+from trainers.plan.cli import plan as plan_command
 
 if TYPE_CHECKING:
     from trainers.commands import Request
@@ -22,6 +23,7 @@ app = typer.Typer(
     help="Train chat models: pretraining, SFT, reward models, PPO with PTX, DPO, KTO, GRPO; with LoRA, on one process or many.",
 )
 app.add_typer(data_app, name="data")
+app.command("plan")(plan_command)
 doctor_app = typer.Typer(no_args_is_help=True, help="Look for what is wrong with a trained model.")
 app.add_typer(doctor_app, name="doctor")
 

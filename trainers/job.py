@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelkit import checkpoint
+from modelkit import atomic, checkpoint
 from modelkit.chat import PLAIN_TEMPLATE, verify_template
 from modelkit.checkpoint import StageInfo
 from modelkit.errors import UserError
@@ -50,8 +50,14 @@ class Job:
         return self.run.checkpoint(self.name)
 
     def rows(self, mixture: Sequence[Mixture], kind: Any, counts: Counts) -> list[dict[str, Any]]:
-        """The rows of the stage's data files."""
-        return dataset.read(mixture, self.data, kind, counts)
+        """The rows of the stage's data files; bad ones are put aside in the run's ``bad_rows.jsonl``, each once."""
+        rows = dataset.read(mixture, self.data, kind, counts)
+        if counts.problems and self.strategy.rank == 0:
+            aside = self.run.path / "bad_rows.jsonl"
+            earlier = aside.read_text(encoding="utf-8") if aside.exists() else ""
+            lines = dict.fromkeys([*earlier.splitlines(keepends=True), *counts.bad_rows().splitlines(keepends=True)])
+            atomic.write_text(aside, "".join(lines))
+        return rows
 
     def train(self, stage: StageLoop) -> Finished:
         """Run the stage's loop, or what is left of it."""

@@ -15,13 +15,17 @@ from typer.testing import CliRunner
 
 from modelkit.chat import encode_chat, verify_template
 from modelkit.errors import UserError
+from modelkit.run import Run, RunInfo
 from tests.trainers.conftest import World
 from trainers.cli import app
 from trainers.data import dataset
 from trainers.data.check import check, histogram
 from trainers.data.dataset import Counts
 from trainers.data.formats import load
+from trainers.job import Job
+from trainers.log import Progress
 from trainers.recipe import Mixture
+from trainers.strategies.plain import Single
 
 REWRITING = (
     "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>"
@@ -176,3 +180,12 @@ def test_rows_whose_answer_was_cut_off_are_dropped_and_counted(world: World) -> 
     assert all(any(one.labelled) for one in examples)
     with pytest.raises(UserError, match="no conversation fits"):
         dataset.chat_examples(rows[:1], world.tokenizer, 30, Counts())
+
+
+def test_a_stages_bad_rows_are_kept_in_the_run_each_once(world: World, tmp_path: Path) -> None:
+    write(tmp_path / "x.jsonl", [conversation("q", "a"), {"what": 1}, {"what": 2}])
+    run = Run(tmp_path / "run", RunInfo(name="x", recipe="x", languages=["en"], seed=0, stages=[]))
+    job = Job(run, "sft", tmp_path, 0, "", world.tokenizer, Single(), Progress(tmp_path, ["sft"], {"sft": 1.0}))
+    for _ in range(2):
+        assert job.rows([Mixture(path="x.jsonl")], "sft", Counts()) == [conversation("q", "a")]
+    assert [json.loads(line)["line"] for line in (tmp_path / "run/bad_rows.jsonl").read_text().splitlines()] == [2, 3]
