@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -85,9 +87,14 @@ def test_after_an_interruption_only_the_rest_is_asked(checkpoint: Path, data: Pa
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         started = subprocess.Popen([sys.executable, "-m", "evalkit", *words], env=environment, stderr=subprocess.PIPE, text=True)
 
+        interrupted = threading.Event()
+
         def interrupt(number: int, path: str, body: dict) -> Reply | None:
-            if served.questions == COUNT // 2:
+            if served.questions >= COUNT // 2 and not interrupted.is_set():
+                interrupted.set()
                 started.send_signal(signal.SIGINT)
+            if interrupted.is_set():
+                time.sleep(0.5)  # slower than any signal
             return None
 
         served.script = interrupt

@@ -67,10 +67,10 @@ def test_impossible_requests_are_refused(tmp_path: Path) -> None:
 def test_missing_data_is_named_after_the_base_was_checked(tmp_path: Path, shared: Path) -> None:
     stories = ROOT / "recipes" / "stories-chat.yaml"
     arguments: list[str | Path] = ["run", stories, "--out", tmp_path / "x", "--base", shared / "data" / "stories260k"]
-    refused("there is no data file at", *arguments, "--data", tmp_path)
+    refused("there is no data file at", *arguments, "--data", tmp_path, status=4)
     (tmp_path / "stanford-alpaca" / "data").mkdir(parents=True)
     (tmp_path / "stanford-alpaca" / "data" / "alpaca_5000.json").write_text('[{"instruction": "q"')
-    refused("alpaca_5000.json:1 is not valid JSON", *arguments, "--data", tmp_path, "--out", tmp_path / "y")
+    refused("alpaca_5000.json:1 is not valid JSON", *arguments, "--data", tmp_path, "--out", tmp_path / "y", status=4)
 
 
 @pytest.mark.slow
