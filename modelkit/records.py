@@ -1,4 +1,4 @@
-"""The rows that packages exchange as files: results today; votes, judgments and preferences join them here."""
+"""The rows that packages exchange as files: results, votes, judgments and preferences."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from modelkit.chat import Message
 from modelkit.errors import UserError
 
 
@@ -100,3 +101,81 @@ class Result(BaseModel):
             raise UserError(f"there is no result at {file}.") from None
         except (ValidationError, UnicodeDecodeError) as error:
             raise UserError(f"{file} is no result file: {str(error).splitlines()[0]}.") from None
+
+
+class Side(BaseModel):
+    """One of the two conversations a person compared; the last message is the reply that was judged.
+
+    ``checkpoint`` is the id that the page knows it by (``run/stage``), ``reward`` raw and by the run's own reward model,
+    ``seconds`` from the request to the last token. ``sha256`` is over the messages as canonical JSON.
+    """
+
+    checkpoint: str
+    fingerprint: str
+    messages: list[Message]
+    sha256: str
+    seed: int = 0
+    reward: float | None = None
+    tokens: int = 0
+    seconds: float = 0.0
+    finish: str | None = None
+
+
+class Vote(BaseModel):
+    """What one person thought of two replies to one prompt. ``session`` is a random name: no address and no account is kept.
+
+    ``status`` is ``new`` until somebody has looked at it: only accepted votes become preferences to train on.
+    """
+
+    format: Literal[1] = 1
+    id: str
+    time: float
+    session: str
+    a: Side
+    b: Side
+    winner: Literal["a", "b", "tie", "both_bad"]
+    blind: bool = True
+    language: Literal["en", "zh"] | None = None
+    category: str | None = None
+    sampling: dict[str, float] = {}
+    seconds: float | None = Field(default=None, description="from both replies being there to the vote")
+    status: Literal["new", "accepted", "rejected"] = "new"
+
+
+class Answered(BaseModel):
+    """An answer that was judged: whose it is, and its text's length, which length control needs."""
+
+    model: str
+    fingerprint: str
+    characters: int
+
+
+class Judgment(BaseModel):
+    """What a judge said of one answer (``score``) or of two (``winner``). ``unscored`` says why there is neither.
+
+    In a pairwise judgment each order of the two answers was asked; ``orders`` has what each said, and a disagreement is a tie.
+    """
+
+    format: Literal[1] = 1
+    id: str
+    judge: str
+    mode: Literal["single", "pairwise"]
+    prompt: str = Field(description="the prompt's id")
+    category: str | None = None
+    language: Literal["en", "zh"] | None = None
+    answers: list[Answered]
+    score: float | None = None
+    criteria: dict[str, float] = {}
+    winner: Literal["a", "b", "tie"] | None = None
+    orders: list[Literal["a", "b", "tie"] | None] = []
+    reason: str = ""
+    unscored: str | None = None
+
+
+class Preference(BaseModel):
+    """A canonical preference row (design §3.4): *messages* end with the user's turn, *chosen* is the better reply."""
+
+    messages: list[Message]
+    chosen: str
+    rejected: str
+    source: str
