@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelkit.adapter import base_of, is_adapter
+
+if TYPE_CHECKING:
+    from modelkit.chat import Message
 
 _PATTERNS = (
     "config.json",
@@ -47,6 +53,12 @@ def _slow(file) -> str:  # Python 3.10 has no hashlib.file_digest
 def sha256_of_text(text: str) -> str:
     """``sha256:…`` of a text's UTF-8 bytes."""
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_of_messages(messages: Sequence[Message]) -> str:
+    """``sha256:…`` of a conversation's roles and contents, as JSON without blanks: what votes and judgments call a reply by."""
+    plain = [{"role": message["role"], "content": message["content"]} for message in messages]
+    return sha256_of_text(json.dumps(plain, ensure_ascii=False, separators=(",", ":")))
 
 
 def fingerprint(checkpoint: Path) -> str:

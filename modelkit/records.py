@@ -107,7 +107,7 @@ class Side(BaseModel):
     """One of the two conversations a person compared; the last message is the reply that was judged.
 
     ``checkpoint`` is the id that the page knows it by (``run/stage``), ``reward`` raw and by the run's own reward model,
-    ``seconds`` from the request to the last token. ``sha256`` is over the messages as canonical JSON.
+    ``seconds`` from the request to the last token. ``sha256`` is :func:`modelkit.fingerprint.sha256_of_messages`.
     """
 
     checkpoint: str
@@ -143,11 +143,15 @@ class Vote(BaseModel):
 
 
 class Answered(BaseModel):
-    """An answer that was judged: whose it is, and its text's length, which length control needs."""
+    """An answer that was judged: whose it is, its text's length, which length control needs, and what a vote calls it.
+
+    ``sha256`` is that of the whole conversation, as in :class:`Side`: judges and people who saw the same two replies find each other.
+    """
 
     model: str
     fingerprint: str
     characters: int
+    sha256: str = ""
 
 
 class Judgment(BaseModel):
@@ -161,6 +165,7 @@ class Judgment(BaseModel):
     judge: str
     mode: Literal["single", "pairwise"]
     prompt: str = Field(description="the prompt's id")
+    turn: int = Field(default=1, description="which of the prompt's turns was answered, from 1")
     category: str | None = None
     language: Literal["en", "zh"] | None = None
     answers: list[Answered]
