@@ -8,21 +8,31 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace *path* by *text* in one step: written beside it, fsynced, renamed. Readers see the old or the new file."""
+@contextmanager
+def text_file(path: Path) -> Iterator[TextIO]:
+    """Give a fresh text file (UTF-8) to write that replaces *path* in one step: written beside it, fsynced, renamed.
+
+    Readers see the old or the new file. If the block raises, *path* is as before.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace *path* by *text* as :func:`text_file` does."""
+    with text_file(path) as file:
+        file.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -120,11 +120,17 @@ class Side(BaseModel):
     seconds: float = 0.0
     finish: str | None = None
 
+    @property
+    def reply(self) -> str:
+        """What was judged."""
+        return self.messages[-1]["content"]
+
 
 class Vote(BaseModel):
     """What one person thought of two replies to one prompt. ``session`` is a random name: no address and no account is kept.
 
-    ``status`` is ``new`` until somebody has looked at it: only accepted votes become preferences to train on.
+    ``status`` is ``new`` until somebody has looked at it: only accepted votes become preferences to train on. ``reward_model`` is
+    the fingerprint of the one that gave the sides' rewards.
     """
 
     format: Literal[1] = 1
@@ -138,8 +144,41 @@ class Vote(BaseModel):
     language: Literal["en", "zh"] | None = None
     category: str | None = None
     sampling: dict[str, float] = {}
+    reward_model: str | None = None
     seconds: float | None = Field(default=None, description="from both replies being there to the vote")
     status: Literal["new", "accepted", "rejected"] = "new"
+
+    @property
+    def prompt(self) -> list[Message]:
+        """What both sides answered."""
+        return self.a.messages[:-1]
+
+    @property
+    def decided(self) -> tuple[Side, Side] | None:
+        """The better and the worse side; ``None`` for a tie or two bad replies."""
+        return {"a": (self.a, self.b), "b": (self.b, self.a)}.get(self.winner)
+
+    @property
+    def agreed(self) -> bool | None:
+        """Whether the rewards say the same as the person. ``None`` without rewards or a better side; equal rewards don't agree."""
+        if self.decided is None or self.a.reward is None or self.b.reward is None:
+            return None
+        better, worse = self.decided
+        return (better.reward or 0.0) > (worse.reward or 0.0)
+
+
+class Conversation(BaseModel):
+    """What a person has let the operator keep of a chat, under the sentence in ``consent`` that stood beside the switch."""
+
+    format: Literal[1] = 1
+    id: str
+    time: float
+    session: str
+    consent: str = Field(min_length=1)
+    checkpoint: str
+    fingerprint: str
+    messages: list[Message]
+    language: Literal["en", "zh"] | None = None
 
 
 class Answered(BaseModel):
