@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 TEXTS: dict[str, tuple[str, str]] = {
     "title": ("RLHF Playground", "RLHF Playground"),
     "subtitle": ("See what each stage of RLHF did to a model, side by side.", "并排看清 RLHF 的每个阶段给模型带来了什么。"),
+    "head.language": ("Switch to English", "切换到中文"),
+    "head.theme": ("Light or dark", "浅色或深色"),
     "tab.chat": ("Chat", "对话"),
     "tab.train": ("Training", "训练"),
     "tab.leaderboard": ("Leaderboard", "排行榜"),
@@ -51,8 +54,21 @@ TEXTS: dict[str, tuple[str, str]] = {
     "reply.empty": ("(an empty reply)", "（空回复）"),
     "reply.reward": ("Reward", "奖励"),
     "reply.percentile": ("above {percent} % of SFT replies", "高于 {percent}% 的 SFT 回复"),
+    "reply.raw": ("reward {reward}", "奖励 {reward}"),
+    "reply.gap": ("{gap} vs {name}", "较{name} {gap}"),
+    "reply.preferred": (
+        "The reward model prefers this reply to that of {name} with probability {percent} %",
+        "奖励模型有 {percent}% 的概率更喜欢本条而不是{name}的回复",
+    ),
+    "reply.spread": (
+        "Samples lie from above {low} % to above {high} % of SFT replies, the middle one above {middle} %",
+        "各样本高于 SFT 回复的比例：最低 {low}%，居中 {middle}%，最高 {high}%",
+    ),
+    "reply.pick": ("Go on with this one", "用这条继续"),
+    "reply.by": ("Written by {name}", "由{name}撰写"),
     "reply.unscored": ("no reward model in this run yet", "该训练目前还没有奖励模型"),
-    "reply.picked": ("Best of {n} SFT replies", "{n} 个 SFT 回复中的最佳"),
+    "reply.picked": ("Best of {n} samples", "{n} 个样本中的最佳"),
+    "reply.picked.other": ("Your pick of {n} samples", "你从 {n} 个样本中的选择"),
     "reply.tokens": ("{count} tokens", "{count} 个词元"),
     "reply.speed": ("{rate} tokens/s", "每秒 {rate} 个词元"),
     "reply.finish.stop": ("ended by itself", "自行结束"),

@@ -16,8 +16,10 @@ from playground.settings import Settings
 from playground.texts import Language
 from playground.training import Trainer, Watches
 from playground.ui import chat, leaderboard, train
+from playground.ui.front import Front
+from playground.ui.head import head
 from playground.ui.headers import ContentPolicy
-from playground.ui.theme import CSS, theme
+from playground.ui.theme import CSS, SCRIPTS, theme
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,18 +43,13 @@ I18N = gr.I18n(en=texts.translations("en"), **{"zh": texts.translations("zh"), "
 
 
 def build(settings: Settings, services: Services) -> gr.Blocks:
-    """The page, ready to be launched."""
+    """The page, ready to be launched. A tab is one file with ``build(page, services, I18N)``, which opens its own ``gr.Tab``."""
     with gr.Blocks(title=texts.t("en", "title"), analytics_enabled=False, fill_width=True) as page:
-        with gr.Row(elem_id="pg-head"):
-            gr.HTML(f"<h1>{texts.t('en', 'title')}</h1>")
-            gr.Markdown(I18N("subtitle"))
-        with gr.Tabs(selected=_first_tab(services)) as tabs:
-            with gr.Tab(I18N("tab.chat"), id="chat"):
-                chat.build(page, services, I18N)
-            with gr.Tab(I18N("tab.train"), id="train"):
-                train.build(page, services, I18N)
-            with gr.Tab(I18N("tab.leaderboard"), id="leaderboard") as ranking:
-                leaderboard.build(services, I18N, ranking)
+        head(I18N)
+        with gr.Tabs(selected=_first_tab(services), elem_id="pg-tabs") as tabs:
+            chat.build(page, services, I18N)
+            train.build(page, services, I18N)
+            leaderboard.build(page, services, I18N)
         page.load(lambda: gr.Tabs(selected=_first_tab(services)), None, tabs, api_visibility="private", show_progress="hidden")
     return page
 
@@ -79,7 +76,8 @@ def launch(page: gr.Blocks, settings: Settings) -> str:
         blocked_paths=[str(settings.runs)],
         theme=theme(),
         css_paths=CSS,
+        head="".join(f"<script>{file.read_text(encoding='utf-8')}</script>" for file in SCRIPTS),
         i18n=I18N,
-        app_kwargs={"middleware": [Middleware(ContentPolicy)]},
+        app_kwargs={"middleware": [Middleware(ContentPolicy), Middleware(Front)]},
     )
     return url

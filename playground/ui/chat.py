@@ -16,7 +16,8 @@ from playground.conversation import Board, Turn
 from playground.prompts import examples
 from playground.replies import ChatSettings, Reply
 from playground.settings import COLUMNS, MAX_CANDIDATES, MAX_PROMPT_CHARACTERS, MAX_TOKENS
-from playground.texts import Language, language_of, t
+from playground.texts import Language, t
+from playground.ui import visitor
 
 if TYPE_CHECKING:
     from playground.ui.app import Services
@@ -30,19 +31,20 @@ _log = logging.getLogger(__name__)
 
 def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
     """Lay out the tab and wire it."""
-    banner = gr.HTML(visible=False)
-    columns, selectors, chats = _columns(i18n)
-    with gr.Row(elem_id="pg-prompt"):
-        prompt = _prompt(i18n)
-        send = gr.Button(i18n("chat.send"), variant="primary", scale=0, interactive=False, elem_id="pg-send")
-        stop = gr.Button(i18n("chat.stop"), variant="stop", scale=0, visible=False, elem_id="pg-stop")
-        again = gr.Button(i18n("chat.again"), scale=0, elem_id="pg-again")
-        clear = gr.Button(i18n("chat.clear"), scale=0, elem_id="pg-clear")
-    with gr.Row(elem_id="pg-actions"):
-        offers = gr.Dataset(components=[prompt], samples=[], label=i18n("chat.examples"), samples_per_page=10, scale=3)
-        with gr.Accordion(i18n("chat.settings"), open=False):
-            count = gr.Radio(list(range(1, COLUMNS + 1)), value=1, label=i18n("chat.columns"), elem_id="pg-count")
-            sampling = _sampling(i18n)
+    with gr.Tab(i18n("tab.chat"), id="chat"):
+        banner = gr.HTML(visible=False)
+        columns, selectors, chats = _columns(i18n)
+        with gr.Row(elem_id="pg-prompt"):
+            prompt = _prompt(i18n)
+            send = gr.Button(i18n("chat.send"), variant="primary", scale=0, interactive=False, elem_id="pg-send")
+            stop = gr.Button(i18n("chat.stop"), variant="stop", scale=0, visible=False, elem_id="pg-stop")
+            again = gr.Button(i18n("chat.again"), scale=0, elem_id="pg-again")
+            clear = gr.Button(i18n("chat.clear"), scale=0, elem_id="pg-clear")
+        with gr.Row(elem_id="pg-actions"):
+            offers = gr.Dataset(components=[prompt], samples=[], label=i18n("chat.examples"), samples_per_page=10, scale=3)
+            with gr.Accordion(i18n("chat.settings"), open=False):
+                count = gr.Radio(list(range(1, COLUMNS + 1)), value=1, label=i18n("chat.columns"), elem_id="pg-count")
+                sampling = _sampling(i18n)
     counted, seen = gr.State(False), gr.State(())
 
     on = _Handlers(services)
@@ -114,7 +116,7 @@ class _Handlers:
         """The handler that lets one column answer."""
 
         def answer(temperature: float, top_p: float, max_tokens: int, seed: int, candidates: int, request: gr.Request) -> Iterator[Any]:
-            board, language = self._board(request), _language(request)
+            board, language = self._board(request), visitor.language(request)
             try:
                 settings = ChatSettings(temperature, top_p, int(max_tokens), int(seed or 0), int(candidates))
             except UserError as error:
@@ -158,11 +160,11 @@ class _Handlers:
     def introduce(self, chosen: str | None, request: gr.Request) -> Any:
         """The line that stands in a column nobody has spoken in yet."""
         entry = next((entry for entry in self._services.models.catalogue() if entry.id == chosen), None)
-        return gr.Chatbot(placeholder=t(_language(request), f"chat.empty.{entry.kind}") if entry else None)
+        return gr.Chatbot(placeholder=t(visitor.language(request), f"chat.empty.{entry.kind}") if entry else None)
 
     def refresh(self, seen: tuple[int, ...], counted: bool, shown: int, request: gr.Request, *chosen: str | None) -> list[Any]:
         """Offer the checkpoints written since, and say what is being trained; only what has changed is sent."""
-        language, models = _language(request), self._services.models
+        language, models = visitor.language(request), self._services.models
         notice, entries = self._notice(language), models.catalogue()
         now = (hash(notice), hash((language, tuple(entry.id for entry in entries))))
         said = gr.HTML(notice, visible=bool(notice)) if now[:1] != seen[:1] else gr.skip()
@@ -183,10 +185,10 @@ class _Handlers:
         ]
 
     def _board(self, request: gr.Request) -> Board:
-        return self._services.boards.of(request.session_hash or secrets.token_hex(8))
+        return self._services.boards.of(visitor.session(request))
 
     def _conversations(self, request: gr.Request) -> list[Any]:
-        board, language = self._board(request), _language(request)
+        board, language = self._board(request), visitor.language(request)
         return [*(_messages(language, turns) for turns in board.conversations), *_buttons(board)]
 
     def _notice(self, language: Language) -> str:
@@ -269,7 +271,3 @@ def _assign(ids: list[str], defaults: list[str], chosen: list[str | None]) -> li
         now if now in ids else defaults[column] if column < len(defaults) else (ids[-1] if ids else None)
         for column, now in enumerate(chosen)
     ]
-
-
-def _language(request: gr.Request) -> Language:
-    return language_of(request.headers.get("accept-language"))

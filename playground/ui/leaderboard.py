@@ -7,29 +7,31 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from modelkit.errors import UserError
-from playground.texts import language_of, t
+from playground.texts import t
+from playground.ui import visitor
 
 if TYPE_CHECKING:
     from playground.ui.app import Services
 
 
-def build(services: Services, i18n: gr.I18n, tab: gr.Tab) -> None:
+def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
     """Lay out the tab and wire it."""
-    gr.Markdown(i18n("leaderboard.intro"), elem_classes="pg-note")
-    table = gr.Dataframe(
-        label=i18n("leaderboard.table"),
-        datatype="str",
-        interactive=False,
-        wrap=True,
-        visible=False,
-        buttons=["copy", "fullscreen"],
-        pinned_columns=1,
-        elem_id="pg-leaderboard",
-    )
-    note = gr.Markdown()
+    with gr.Tab(i18n("tab.leaderboard"), id="leaderboard") as tab:
+        gr.Markdown(i18n("leaderboard.intro"), elem_classes="pg-note")
+        table = gr.Dataframe(
+            label=i18n("leaderboard.table"),
+            datatype="str",
+            interactive=False,
+            wrap=True,
+            visible=False,
+            buttons=["copy", "fullscreen"],
+            pinned_columns=1,
+            elem_id="pg-leaderboard",
+        )
+        note = gr.Markdown()
 
     def refresh(request: gr.Request) -> tuple[object, str]:
-        language = language_of(request.headers.get("accept-language"))
+        language = visitor.language(request)
         try:
             ranking = services.rankings(language)
         except UserError as error:

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import gradio as gr
 
-CSS = Path(__file__).with_name("theme.css")
+_HERE = Path(__file__).parent
+CSS = [_HERE / "theme.css", *sorted(_HERE.glob("*.tab.css"))]
+"""What holds for the whole page, then each tab's own ``<tab>.tab.css``."""
+SCRIPTS = [_HERE / "page.js", *sorted(_HERE.glob("*.tab.js"))]
+"""The same for scripts; they only listen, and tell what was clicked."""
 
 STAGE_COLOURS = {"base": "#8b95a7", "sft": "#3b82c4", "rm": "#c98a1b", "critic": "#a17bc9", "rl": "#1f9d7a"}
 """One colour per stage, readable on light and dark ground; theme.css uses the same."""

@@ -10,7 +10,7 @@ import gradio as gr
 
 from playground import fragments
 from playground.curves import RunWatch, thinned
-from playground.texts import language_of
+from playground.ui import visitor
 from playground.ui.theme import STAGE_COLOURS
 
 if TYPE_CHECKING:
@@ -24,18 +24,19 @@ PLOTS = (("base", "loss"), ("sft", "loss"), ("rm", "accuracy"), ("rl", "reward")
 
 def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
     """Lay out the tab and wire it."""
-    run = gr.Dropdown(label=i18n("train.run"), choices=[], visible=False)
-    steps = gr.HTML()
-    again = gr.Button(i18n("train.again"), visible=False, size="sm", elem_id="pg-try")
-    with gr.Row(elem_id="pg-curves"):
-        plots = [_plot(stage, curve, i18n) for stage, curve in PLOTS]
-    gr.Markdown(i18n("train.samples"), elem_classes="pg-title")
-    said = gr.HTML()
-    report = gr.Markdown(elem_id="pg-report", sanitize_html=True, container=True, visible=False)
+    with gr.Tab(i18n("tab.train"), id="train"):
+        run = gr.Dropdown(label=i18n("train.run"), choices=[], visible=False)
+        steps = gr.HTML()
+        again = gr.Button(i18n("train.again"), visible=False, size="sm", elem_id="pg-try")
+        with gr.Row(elem_id="pg-curves"):
+            plots = [_plot(stage, curve, i18n) for stage, curve in PLOTS]
+        gr.Markdown(i18n("train.samples"), elem_classes="pg-title")
+        said = gr.HTML()
+        report = gr.Markdown(elem_id="pg-report", sanitize_html=True, container=True, visible=False)
     seen: gr.State = gr.State({})
 
     def refresh(seen: dict[str, int], chosen: str | None, request: gr.Request) -> list[Any]:
-        language = language_of(request.headers.get("accept-language"))
+        language = visitor.language(request)
         watch = services.watches.of(chosen)
         if watch:
             watch.poll()

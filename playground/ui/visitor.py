@@ -1,0 +1,28 @@
+"""What a request tells of its visitor: the language they read, and a name for their tab that says nothing about them."""
+
+from __future__ import annotations
+
+import secrets
+from typing import cast
+
+import gradio as gr
+
+from playground.texts import LANGUAGES, Language, language_of
+
+LANGUAGE_COOKIE, THEME_COOKIE = "pg-language", "pg-theme"
+"""What the switches in the page's head keep, in the browser alone. Without them the browser's own wishes count."""
+
+
+def language(request: gr.Request) -> Language:
+    """The language chosen on the page, else the one the browser asks for."""
+    return chosen_language(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("accept-language"))
+
+
+def chosen_language(cookie: str | None, accept_language: str | None) -> Language:
+    """The cookie's language where it is one of ours, else that of the ``Accept-Language`` header."""
+    return cast(Language, cookie) if cookie in LANGUAGES else language_of(accept_language)
+
+
+def session(request: gr.Request) -> str:
+    """The tab's name: random, new with every load of the page."""
+    return request.session_hash or secrets.token_hex(8)
