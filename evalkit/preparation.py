@@ -92,7 +92,7 @@ def prepare(model: str | Path, wanted: Wanted, settings: Settings, say: Say) -> 
             raise UserError(f"--chat needs a chat template, and {model} has none.")
         planned = _planned(wanted, candidate, settings, say)
         where = _device(settings.device)
-        dtype = settings.dtype or _dtype(where, settings.exact)
+        dtype = settings.dtype or default_dtype(where, settings.exact)
         mark = hashing.result()
 
     asked = _asked(wanted, settings, planned) | {"dtype": dtype}
@@ -148,7 +148,7 @@ def _device(name: str | None) -> str:
     return str(found)
 
 
-def _dtype(where: str, exact: bool) -> str:
+def default_dtype(where: str, exact: bool = False) -> str:
     """fp32 where nothing else is faster or when every digit counts, else half precision."""
     if exact or not where.startswith("cuda"):
         return "fp32"

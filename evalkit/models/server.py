@@ -25,8 +25,8 @@ _STREAK = 8
 _REMEDIES = {
     401: "put a valid one into the environment variable {key} (or name another one with --api-key-env)",
     403: "use a key that may",
-    404: "check --endpoint and --model",
-    405: "check --endpoint and --model",
+    404: "check the address and the model's name",
+    405: "check the address and the model's name",
     429: "use another key",
 }
 
