@@ -64,7 +64,8 @@ class Run:
 
     def ready(self) -> list[Stage]:
         """The stages whose checkpoint is there, in order (a checkpoint directory appears only when whole)."""
-        return [stage for stage in self.info.stages if (self.path / stage.name / "config.json").is_file()]
+        files = ("config.json", "adapter_config.json")
+        return [stage for stage in self.info.stages if any((self.path / stage.name / file).is_file() for file in files)]
 
     def log(self, name: str) -> Path:
         """The JSONL log of a stage: one line per step, samples as events."""

@@ -1,4 +1,4 @@
-"""The checkpoints that can be talked to: what the opened runs hold, loaded when asked for, within a memory budget.
+"""The checkpoints that can be talked to: what runs hold, and single ones, loaded when asked for, within a memory budget.
 
 Each loaded model has a worker thread, the only one that touches it; a model nobody has used for a while is put away.
 """
@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from modelkit import checkpoint
+from modelkit.adapter import base_of, is_adapter
+from modelkit.chat import has_template
 from modelkit.errors import ModelError, UserError
-from modelkit.run import Run, StageKind, find_runs
+from modelkit.run import Run, StageKind, find_runs, run_of
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from modelkit.generation.engine import Engine
@@ -31,24 +36,22 @@ DEFAULT_KINDS: tuple[StageKind, ...] = ("base", "sft", "reward", "rl")
 
 @dataclass(frozen=True)
 class Entry:
-    """A checkpoint that is ready. ``id`` (``run/stage``) is all that a visitor ever sends."""
+    """A checkpoint that is ready. ``id`` (``run/stage``, or the directory's name) is all that a visitor ever sends.
+
+    ``run`` is ``None`` for a checkpoint that belongs to none.
+    """
 
     id: str
-    run: Run
-    stage: str
+    path: Path
     kind: StageKind
     titles: dict[str, str]
-    several_runs: bool
-
-    @property
-    def path(self) -> Path:
-        """The checkpoint's directory."""
-        return self.run.checkpoint(self.stage)
+    run: Run | None = None
+    several_runs: bool = False
 
     def title(self, language: str) -> str:
         """The stage's name in a language, with the run's name where there are several."""
-        title = self.titles.get(language) or self.titles.get("en") or self.stage
-        return f"{self.run.info.name} · {title}" if self.several_runs else title
+        title = self.titles.get(language) or self.titles.get("en") or self.path.name
+        return f"{self.run.info.name} · {title}" if self.several_runs and self.run else title
 
 
 @dataclass
@@ -71,15 +74,33 @@ class LoadedReward:
 
 
 class Models:
-    """The registry of one server: catalogue and cache. Safe to use from many threads."""
+    """The registry of one server: catalogue and cache. Safe to use from many threads.
 
-    def __init__(self, roots: list[Path], memory_bytes: int, idle_seconds: float = IDLE_SECONDS) -> None:
+    :param roots: runs, or folders of runs, all of whose stages are offered.
+    :param memory_bytes: most that the weights in memory may take together.
+    :param idle_seconds: a model unused for so long is put away; ``None`` to keep it.
+    :param checkpoints: single checkpoints that are offered as well.
+    :param dtype: of language models' weights; ``None`` for each one's usual (fp32, or what its quantisation says).
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        memory_bytes: int,
+        idle_seconds: float | None = IDLE_SECONDS,
+        checkpoints: Sequence[Path] = (),
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+    ) -> None:
         self._roots, self._budget, self._idle_seconds = roots, memory_bytes, idle_seconds
+        self._singles = _singles(checkpoints)
+        self._dtype, self._device = dtype, device
         self._lock = threading.Lock()
         self._loading = threading.Lock()
         self._entries: dict[str, Entry] = {}
         self._scanned = float("-inf")
-        self._cache: OrderedDict[_Key, tuple[Loaded | LoadedReward, int]] = OrderedDict()
+        self._holding = threading.Lock()
+        self._cache: OrderedDict[_Key, _Held] = OrderedDict()
 
     def runs(self) -> list[Run]:
         """The runs at or below the roots."""
@@ -91,7 +112,11 @@ class Models:
             if time.monotonic() - self._scanned > _RESCAN_SECONDS:
                 ready = [(run, stage) for run in self.runs() for stage in run.ready() if stage.kind != "critic"]
                 several = len({run.path for run, _ in ready}) > 1
-                found = [Entry(f"{run.path.name}/{stage.name}", run, stage.name, stage.kind, stage.title, several) for run, stage in ready]
+                found = [
+                    Entry(f"{run.path.name}/{stage.name}", run.checkpoint(stage.name), stage.kind, stage.title, run, several)
+                    for run, stage in ready
+                ]
+                found += [entry for entry in self._singles if _is_there(entry.path)]
                 self._entries = {entry.id: entry for entry in found}
                 self._scanned = time.monotonic()
             return list(self._entries.values())
@@ -104,13 +129,15 @@ class Models:
         raise UserError("this checkpoint is not in the list: choose one of those offered.")
 
     def sibling(self, entry: Entry, kind: StageKind) -> Entry | None:
-        """The last ready checkpoint of another kind in the same run."""
-        return next((other for other in reversed(self.catalogue()) if other.run.path == entry.run.path and other.kind == kind), None)
+        """The last ready checkpoint of another kind in the same run; for one that belongs to no run, among those of none."""
+        own = entry.run.path if entry.run else None
+        others = ((other.run.path if other.run else None, other) for other in reversed(self.catalogue()))
+        return next((other for run, other in others if run == own and other.kind == kind), None)
 
     def defaults(self) -> list[str]:
         """The ids that the columns show first: one per kind, of the first run that has something ready."""
         entries = self.catalogue()
-        first = [entry for entry in entries if entry.run.path == entries[0].run.path]
+        first = [entry for entry in entries if entry.run and entries[0].run and entry.run.path == entries[0].run.path]
         by_kind = {entry.kind: entry.id for entry in first}
         return [by_kind[kind] for kind in DEFAULT_KINDS if kind in by_kind and (kind != "reward" or "sft" in by_kind)]
 
@@ -133,16 +160,16 @@ class Models:
         loaded = self._load(judge) if judge else None
         return loaded if isinstance(loaded, LoadedReward) else None
 
-    def loaded(self) -> list[str]:
-        """The names of the checkpoints in memory, the one used longest ago first."""
-        with self._loading:
-            return [path.name for path, _ in self._cache]
+    def loaded(self) -> dict[str, Loaded | LoadedReward]:
+        """The checkpoints in memory by their ids, the one used longest ago first."""
+        with self._holding:
+            return {held.id: held.model for held in self._cache.values()}
 
     def close(self, wait_seconds: float = 0.0) -> None:
         """Put every model away. What is being written is finished first, if that takes at most *wait_seconds*."""
         deadline = time.monotonic() + wait_seconds
-        with self._loading:
-            workers = [loaded.worker for loaded, _ in self._cache.values()]
+        with self._loading, self._holding:
+            workers = [held.model.worker for held in self._cache.values()]
             self._cache.clear()
         for worker in workers:
             worker.close(max(0.0, deadline - time.monotonic()))
@@ -151,45 +178,55 @@ class Models:
                 worker.abort()
 
     def _load(self, entry: Entry) -> Loaded | LoadedReward:
+        """The model of *entry*, at once where it is in memory, even while another one is being loaded."""
         key = (entry.path, _written(entry.path))
+        if (held := self._find(key)) is not None:
+            return held
         with self._loading:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-                return self._cache[key][0]
-            needed = sum(_size(file) for file in entry.path.glob("*.safetensors"))
+            if (held := self._find(key)) is not None:
+                return held
+            needed = sum(_size(file) for folder in _folders(entry.path) for file in folder.glob("*.safetensors"))
             if needed > self._budget:
                 raise ModelError(
-                    f"{entry.id} needs {needed >> 20:,} MiB, more than the {self._budget >> 20:,} MiB this page may use for weights."
+                    f"{entry.id} needs {needed >> 20:,} MiB, more than the {self._budget >> 20:,} MiB that weights may take up here."
                 )
             for stale in [old for old in self._cache if old[0] == entry.path]:
                 self._put_away(stale)
             self._make_room(needed)
             loaded = self._read(entry, key)
-            self._cache[key] = (loaded, _bytes(loaded))
+            with self._holding:
+                self._cache[key] = _Held(entry.id, loaded, _bytes(loaded))
             self._make_room(0, spare=key)
             return loaded
 
+    def _find(self, key: _Key) -> Loaded | LoadedReward | None:
+        with self._holding:
+            if key not in self._cache:
+                return None
+            self._cache.move_to_end(key)
+            return self._cache[key].model
+
     def _make_room(self, needed: int, spare: _Key | None = None) -> None:
         """Put away what was used longest ago, those at work last, until *needed* more bytes fit."""
-        while sum(size for _, size in self._cache.values()) + needed > self._budget:
+        while sum(held.bytes for held in self._cache.values()) + needed > self._budget:
             others = [key for key in self._cache if key != spare]
             if not others:
                 return
-            self._put_away(next((key for key in others if not self._cache[key][0].worker.busy), others[0]))
+            self._put_away(next((key for key in others if not self._cache[key].model.worker.busy), others[0]))
 
     def _put_away(self, key: _Key) -> None:
         """Forget a model; what it is writing is finished, and with that its memory is free."""
-        loaded, _ = self._cache.pop(key)
-        loaded.worker.close()
+        with self._holding:
+            held = self._cache.pop(key)
+        held.model.worker.close()
 
     def _rest(self, key: _Key) -> None:
         """Nobody has used a model for a while."""
         with self._loading:
-            if key in self._cache and not self._cache[key][0].worker.busy:
+            if key in self._cache and not self._cache[key].model.worker.busy:
                 self._put_away(key)
 
     def _read(self, entry: Entry, key: _Key) -> Loaded | LoadedReward:
-        from modelkit import checkpoint
         from modelkit.device import choose_device
         from modelkit.generation.engine import Engine
         from modelkit.generation.worker import Worker
@@ -198,10 +235,10 @@ class Models:
         def worker(engine: Engine | None) -> Worker:
             return Worker(engine, entry.id, self._idle_seconds, lambda: self._rest(key))
 
-        device = choose_device()
+        device = self._device or choose_device()
         if entry.kind == "reward":
             return LoadedReward(RewardModel.load(entry.path, device), RewardReference.read(entry.path), worker(None))
-        model, tokenizer = checkpoint.load_model(entry.path, device=device), checkpoint.load_tokenizer(entry.path)
+        model, tokenizer = checkpoint.load_model(entry.path, dtype=self._dtype, device=device), checkpoint.load_tokenizer(entry.path)
         engine = Engine(model, tokenizer, inline=False)
         return Loaded(model, tokenizer, engine, worker(engine))
 
@@ -210,12 +247,51 @@ _Key = tuple[Path, int]
 """A checkpoint's directory and when it was written."""
 
 
-def _written(checkpoint: Path) -> int:
+class _Held(NamedTuple):
+    """A model in memory."""
+
+    id: str
+    model: Loaded | LoadedReward
+    bytes: int
+
+
+def _singles(checkpoints: Sequence[Path]) -> list[Entry]:
+    """Checkpoints named one by one: as a stage where they belong to a run, else by the directory's name.
+
+    :raises UserError: when one isn't whole, or two would have the same name.
+    """
+    found = []
+    for path in (path.resolve() for path in checkpoints):
+        checkpoint.check(path)
+        run = run_of(path)
+        stage = next((stage for stage in run.ready() if stage.name == path.name), None) if run else None
+        if run and stage:
+            found.append(Entry(f"{run.path.name}/{stage.name}", path, stage.kind, stage.title, run))
+        else:
+            kind: StageKind = "reward" if checkpoint.is_reward_model(path) else "sft" if has_template(path) else "base"
+            found.append(Entry(path.name, path, kind, {}))
+    twice = {id for id, times in Counter(entry.id for entry in found).items() if times > 1}
+    found = [replace(entry, id=f"{entry.path.parent.name}/{entry.path.name}") if entry.id in twice else entry for entry in found]
+    if len({entry.id for entry in found}) < len(found):
+        raise UserError(f"two checkpoints would both be called {min(twice)}: rename one of the directories.")
+    return found
+
+
+def _folders(path: Path) -> list[Path]:
+    """Where a checkpoint's weights lie: an adapter's are its base's, too."""
+    return [path, base_of(path)] if is_adapter(path) else [path]
+
+
+def _is_there(path: Path) -> bool:
+    return (path / "config.json").is_file() or is_adapter(path)
+
+
+def _written(path: Path) -> int:
     """When a checkpoint was written: a newer one under the same name is another model."""
     try:
-        return (checkpoint / "config.json").stat().st_mtime_ns
+        return (path / ("adapter_config.json" if is_adapter(path) else "config.json")).stat().st_mtime_ns
     except FileNotFoundError:
-        raise UserError(f"{checkpoint.name} is gone from its run: choose another checkpoint.") from None
+        raise UserError(f"{path.name} is gone from the disk: choose another checkpoint.") from None
 
 
 def _size(file: Path) -> int:

@@ -94,7 +94,7 @@ def test_a_model_put_away_at_work_finishes_what_it_writes(finished_run: Path) ->
     models = Models([finished_run.parent], int(size * 1.5))
     reply = models.language(models.entry("pocket/sft")).engine.submit(Request([5, 6], Sampling(max_tokens=100)))
     models.language(models.entry("pocket/base"))
-    assert models.loaded() == ["base"]
+    assert list(models.loaded()) == ["pocket/base"]
     [sample] = reply.samples()
     assert sample.finish in ("stop", "length")
     models.close()
@@ -106,7 +106,7 @@ def test_a_checkpoint_that_vanishes_is_a_sentence(finished_run: Path, tmp_path: 
     entry = models.entry("pocket/sft")
     models.language(entry)
     shutil.rmtree(tmp_path / "pocket" / "sft")
-    with pytest.raises(UserError, match="gone from its run"):
+    with pytest.raises(UserError, match="gone from the disk"):
         models.language(entry)
     models.close()
 
