@@ -1,0 +1,1 @@
+"""Open-ended answers judged by another model: prompts → answers → judgments → results (docs/judge.md)."""
