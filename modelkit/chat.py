@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jinja2 import TemplateError
 from typing_extensions import TypedDict  # pydantic accepts typing's own only from Python 3.12 on
 
 from modelkit.adapter import base_of, is_adapter
@@ -159,7 +160,10 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], ope
     if tokenizer.chat_template is None:
         raise UserError("this tokenizer has no chat template: it is a base model's; train it on conversations first.")
     plain = [{"role": message["role"], "content": message["content"]} for message in messages]
-    return str(tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=open_turn))
+    try:
+        return str(tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=open_turn))
+    except TemplateError as error:
+        raise UserError(f"the model's chat template refuses this conversation: {error}") from None
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

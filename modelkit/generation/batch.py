@@ -20,7 +20,7 @@ from torch import Tensor
 from modelkit.errors import UserError
 from modelkit.generation.prefixes import PrefixStore, shared_length
 from modelkit.generation.sampling import Chooser, Sampling, uniform
-from modelkit.generation.slots import SlotCache
+from modelkit.generation.slots import SlotCache, context_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -113,8 +113,7 @@ class Batch:
         self.model, self.tally, self._prefixes = model, Tally(), prefixes
         self._max_rows, self._chunk, self._burst, self._cache_bytes = max_rows, chunk, burst, cache_bytes
         self._cache = SlotCache(model)
-        context = getattr(model.config, "max_position_embeddings", None)
-        self.context = min((limit for limit in (context, self._cache.window) if limit), default=None)
+        self.context = context_of(model.config)
         """The longest sequence, in tokens; ``None`` where the model has no limit of its own."""
         plain: Any = model
         if hasattr(model, "get_base_model"):  # adapters hide the signature
@@ -129,6 +128,8 @@ class Batch:
         self._drawing = 0
         self._chooser: Chooser | None = None
         self._next_key = 0
+        self.reused: dict[int, int] = {}
+        """Tokens of each live prompt, by its key, that were in the cache already."""
         self._entering: int | None = None
 
     @property
@@ -267,6 +268,7 @@ class Batch:
                 row.cached = max(shares)
                 self._cache.move(shares.index(row.cached), slot, row.cached)
             self.tally.reused += row.cached
+        self.reused[row.prompt.key] = row.cached
         self._rows.append(row)
         if not row.unread:
             self._ready(row)
@@ -311,6 +313,8 @@ class Batch:
             hole = self._fill(hole, self._drawing)
         self._fill(hole, len(self._rows) - 1)
         self._rows.pop()
+        if not any(other.prompt is row.prompt for other in self._rows):
+            del self.reused[row.prompt.key]
 
     def _fill(self, hole: int, source: int) -> int:
         if source != hole:

@@ -18,7 +18,7 @@ from modelkit.errors import UserError
 from modelkit.generation.batch import Batch, Finish, Tally, Token
 from modelkit.generation.prefixes import PrefixStore
 from modelkit.generation.requests import Piece, Reply, Request
-from modelkit.generation.stream import TextStream
+from modelkit.generation.stream import LONGEST_CHARACTER, TextStream
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -107,7 +107,8 @@ class Engine:
                 reply = self._inbox.popleft()
                 asked = reply.request
                 key = self._batch.add(asked.prompt, asked.sampling, asked.stop, asked.n, asked.top)
-                self._live[key] = reply, [_Sample(TextStream(self.tokenizer, asked.stop_strings)) for _ in range(asked.n)]
+                before = asked.prompt[-LONGEST_CHARACTER:] if asked.goes_on else ()
+                self._live[key] = reply, [_Sample(TextStream(self.tokenizer, asked.stop_strings, before)) for _ in range(asked.n)]
             self._release()
             if not self._live:
                 self._batch.rest()
@@ -156,6 +157,7 @@ class Engine:
     def _deliver(self, token: Token) -> None:
         reply, samples = self._live[token.key]
         sample = samples[token.sample]
+        reply.reused = self._batch.reused.get(token.key, reply.reused)
         finish = token.finish
         text = "" if finish == "stop" else sample.stream.put(token.id)
         if sample.stream.finished and finish != "stop":

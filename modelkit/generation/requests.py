@@ -22,7 +22,8 @@ class Request:
     """One prompt, as token ids, and how *n* samples of its continuation are drawn.
 
     ``stop`` are token ids and ``stop_strings`` texts that end a sample; neither is part of its text. ``top`` asks for that many of
-    the likeliest tokens at each step. After ``seconds`` the samples end where they are.
+    the likeliest tokens at each step. After ``seconds`` the samples end where they are. ``goes_on`` says that the text continues the
+    prompt's, so that a blank before its first word shows, rather than beginning anew. Errors and logs name the request by ``id``.
     """
 
     prompt: Sequence[int]
@@ -32,6 +33,8 @@ class Request:
     n: int = 1
     top: int = 0
     seconds: float | None = None
+    goes_on: bool = False
+    id: str = field(default_factory=lambda: secrets.token_hex(6))
 
     def __post_init__(self) -> None:
         if not 0 <= self.top <= MAX_TOP:
@@ -61,7 +64,7 @@ class Piece:
 
 @dataclass
 class Sample:
-    """A finished sample. ``ids`` has its stop token."""
+    """A sample so far, or finished. ``ids`` has its stop token."""
 
     text: str = ""
     ids: list[int] = field(default_factory=list)
@@ -70,9 +73,20 @@ class Sample:
     finish: Finish | None = None
     error: str | None = None
 
+    def add(self, piece: Piece) -> None:
+        """Take in what the next token brought."""
+        self.text += piece.text
+        if piece.token is not None:
+            self.ids.append(piece.token)
+            self.logprobs.append(piece.logprob)
+            self.tops.append(piece.top)
+        self.finish, self.error = piece.finish, piece.error
+
 
 class Reply:
     """A request under way. Iterate over its pieces, or take everything at the end by :meth:`samples`.
+
+    ``reused`` tokens of the prompt were not read, since somebody else had; that is known when the first piece comes.
 
     :param turn: where no thread works, the function that does a step of the work; it is called while a reader waits.
     :param deliver: called with each piece on the engine's thread, in place of the queue that iteration reads.
@@ -85,7 +99,7 @@ class Reply:
         turn: Callable[[], object] | None = None,
         deliver: Callable[[Piece], None] | None = None,
     ) -> None:
-        self.id, self.request, self.reused = secrets.token_hex(6), request, 0
+        self.id, self.request, self.reused = request.id, request, 0
         self.deadline = time.monotonic() + request.seconds if request.seconds else None
         self._cancel, self._asked, self._turn = False, cancelled, turn
         self._pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()
@@ -128,11 +142,5 @@ class Reply:
         """Wait for the end and return all samples."""
         found = [Sample() for _ in range(self.request.n)]
         for piece in self:
-            sample = found[piece.sample]
-            sample.text += piece.text
-            if piece.token is not None:
-                sample.ids.append(piece.token)
-                sample.logprobs.append(piece.logprob)
-                sample.tops.append(piece.top)
-            sample.finish, sample.error = piece.finish, piece.error
+            found[piece.sample].add(piece)
         return found

@@ -17,7 +17,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from modelkit.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 _COLUMNS, _ODD = 64, 4
 """Columns are added by so many at a time; a few more keep rows from lying a power of two apart, where they would share cache sets."""
@@ -89,6 +89,15 @@ class _SlotLayer(DynamicLayer):
         return self._cache.view.end, 0
 
 
+def context_of(config: PretrainedConfig) -> int | None:
+    """The longest sequence that a model of this configuration is served with, in tokens; ``None`` where it has no limit of its own.
+
+    It ends where positions do, and at the shortest sliding window: beyond that, layers would need masks of their own.
+    """
+    windows = [layer.sliding_window for layer in DynamicCache(config=config).layers if isinstance(layer, DynamicSlidingWindowLayer)]
+    return min((int(limit) for limit in (getattr(config, "max_position_embeddings", None), *windows) if limit), default=None)
+
+
 class SlotCache(Cache):
     """A cache of *rows* × *columns* tokens, which grows by :meth:`fit`. It takes no memory before the first forward pass.
 
@@ -99,8 +108,6 @@ class SlotCache(Cache):
         usual = DynamicCache(config=model.config).layers
         if not usual or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in usual):
             raise UserError(f"models of type {model.config.model_type} keep more than keys and values, so they can't generate here.")
-        self.window = min((int(layer.sliding_window) for layer in usual if isinstance(layer, DynamicSlidingWindowLayer)), default=None)
-        """Columns that every layer sees; beyond them, layers with a sliding window would need masks of their own."""
         shape: Any = model.config.get_text_config(decoder=True)
         size = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
         heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads

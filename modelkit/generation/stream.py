@@ -22,7 +22,7 @@ _OPEN_EMOJI = re.compile(
 """An emoji at the end of a text that a further character might continue (Unicode Technical Standard 51, section 1.4)."""
 
 
-_LONGEST_CHARACTER = 5
+LONGEST_CHARACTER = 5
 """Tokens that a character of four bytes may take, with one for the blank that some tokenizers put first."""
 
 
@@ -32,12 +32,14 @@ class TextStream:
     What comes out is certain: whole UTF-8 characters, whole emoji (which may consist of several characters, as families, flags and
     skin tones do), and no beginning of a stop string. ``finished`` turns true when a stop string has been completed; the text
     ends before it.
+
+    :param before: the last tokens of the text that this one goes on from.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str] = (), before: Sequence[int] = ()) -> None:
         self._decode = getattr(tokenizer, "backend_tokenizer", tokenizer).decode
-        self._ids: list[int] = []
-        self._known, self._prefix = 0, ""
+        self._ids = list(before)
+        self._known, self._prefix = len(self._ids), self._text()
         self._stops = [stop for stop in stops if stop]
         self._pieces: list[str] = []
         self._held = ""
@@ -66,14 +68,17 @@ class TextStream:
         Bytes that are no character are waited for at most as long as the longest takes; after that they are not going to be one.
         """
         self._ids.append(token)
-        text = str(self._decode(self._ids, skip_special_tokens=True))
-        if text.endswith("\ufffd") and len(self._ids) - self._known < _LONGEST_CHARACTER:
+        text = self._text()
+        if text.endswith("\ufffd") and len(self._ids) - self._known < LONGEST_CHARACTER:
             return ""
         piece = text[len(self._prefix) :]
         del self._ids[: self._known]
         self._known = len(self._ids)
-        self._prefix = str(self._decode(self._ids, skip_special_tokens=True))
+        self._prefix = self._text()
         return piece
+
+    def _text(self) -> str:
+        return str(self._decode(self._ids, skip_special_tokens=True)) if self._ids else ""
 
     def flush(self) -> str:
         """The reply has ended: return what was held back. Bytes that never became a character are left out."""

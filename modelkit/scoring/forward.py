@@ -23,14 +23,19 @@ _LOGITS = 2**24  # held in memory at a time
 _KINDS = {"full_attention", "sliding_attention"}
 
 
+Likeliest = list[tuple[int, float]]
+"""Token ids with their natural-log probabilities, the likeliest first."""
+
+
 @dataclass(frozen=True)
 class Passed:
-    """What a pass gave: log-probabilities in the order of ``grid.reads``, to how many places the output layer was applied to get them,
-    and keys and values where they were to be kept.
+    """What a pass gave: log-probabilities in the order of ``grid.reads`` (and the likeliest tokens there, where they were wanted), to
+    how many places the output layer was applied to get them, and keys and values where they were to be kept.
     """
 
     grid: Grid
     logprobs: list[float]
+    likeliest: list[Likeliest]
     outputs: int
     keys_values: KeysValues
 
@@ -67,11 +72,12 @@ class Forward:
             return f"a sliding window of {window} tokens"
         return None
 
-    def run(self, grid: Grid, prefix: KeysValues, tokens: Sequence[int], keep: bool = False) -> Passed:
+    def run(self, grid: Grid, prefix: KeysValues, tokens: Sequence[int], keep: bool = False, top: int = 0) -> Passed:
         """Natural-log probability of ``tokens[k]`` at the place of ``grid.reads[k]``, over the full vocabulary, normalised in fp32.
 
         :param prefix: what all lines see to their left; empty for nothing.
         :param keep: whether keys and values of *prefix* and the grid's one line shall be returned, too.
+        :param top: how many of the likeliest tokens to tell at each place.
         """
         rows, columns = (torch.tensor([read[axis] for read in grid.reads], dtype=torch.long, device=self.device) for axis in (0, 1))
         head: Any
@@ -85,14 +91,20 @@ class Forward:
             states, head, where = output.logits[rows, column], nn.Identity(), torch.arange(len(rows), device=self.device)
         wanted = torch.tensor(tokens, dtype=torch.long, device=self.device)
         found = torch.empty(len(tokens), device=self.device)
+        tops: list[Likeliest] = []
         step = max(1, _LOGITS // self.model.config.vocab_size)
         with fast_linear(self.device, self.dtype):
             for start in range(0, len(states), step):
                 logits = head(states[start : start + step]).float()
                 here = (where >= start) & (where < start + step)
                 picked = where[here] - start
-                found[here] = logits[picked, wanted[here]] - logits.logsumexp(-1)[picked]
-        return Passed(grid, found.tolist(), len(states), output.past_key_values.kept if keep else [])
+                norm = logits.logsumexp(-1)
+                found[here] = logits[picked, wanted[here]] - norm[picked]
+                if top:
+                    best = logits.topk(min(top, logits.shape[-1]))
+                    tops += _pairs(best.indices, best.values - norm[:, None])
+        likeliest = [tops[place] for place in where.tolist()] if top else []
+        return Passed(grid, found.tolist(), likeliest, len(states), output.past_key_values.kept if keep else [])
 
     def states(self, grid: Grid) -> torch.Tensor:
         """The last hidden states of *grid*, [lines, columns, hidden]. Differentiable, so nothing is cached and nothing comes before."""
@@ -142,3 +154,7 @@ class Forward:
             yield
         finally:
             del self.body.build_alibi_tensor
+
+
+def _pairs(ids: torch.Tensor, logprobs: torch.Tensor) -> list[Likeliest]:
+    return [list(zip(*row, strict=True)) for row in zip(ids.tolist(), logprobs.tolist(), strict=True)]

@@ -16,7 +16,7 @@ import torch
 from modelkit.errors import UserError
 from modelkit.scoring.batches import Grid, Line, in_lines
 from modelkit.scoring.costs import Costs, batch_tokens
-from modelkit.scoring.forward import Forward, Passed
+from modelkit.scoring.forward import Forward, Likeliest, Passed
 from modelkit.scoring.prefix_tree import Ids, Node, build, plan
 from modelkit.scoring.shared_cache import KeysValues
 
@@ -30,17 +30,19 @@ WORTH = 64  # tokens that keeping a beginning must save
 
 @dataclass(frozen=True)
 class Want:
-    """What to read off a sequence: the natural-log probability of ``tokens[k]`` after its token ``positions[k]``."""
+    """What to read off a sequence: the natural-log probability of ``tokens[k]`` after its token ``positions[k]``, and the *top* likeliest
+    tokens there."""
 
     ids: Ids
     positions: Sequence[int]
     tokens: Sequence[int]
+    top: int = 0
 
 
-Readings = tuple[Sequence[tuple[int, int, int, int]], Sequence[float], int]
-"""What was read off a batch, the log-probabilities, and how many tokens the batch had."""
 OnBatch = Callable[[list[int], list[torch.Tensor]], None]
 """Told the indices of finished wants and, for each, its log-probabilities (fp32, on the CPU). Batches come in any order."""
+OnLikeliest = Callable[[int, int, Likeliest], None]
+"""Told a want's index, the place of one of its positions, and the likeliest tokens there; before the want is finished."""
 
 
 class Scorer:
@@ -65,7 +67,13 @@ class Scorer:
         self._probed: str | None = None
 
     @torch.inference_mode()
-    def score(self, wants: Sequence[Want], on_batch: OnBatch, todo: Set[int] | None = None) -> None:
+    def score(
+        self,
+        wants: Sequence[Want],
+        on_batch: OnBatch,
+        todo: Set[int] | None = None,
+        on_likeliest: OnLikeliest = lambda want, slot, likeliest: None,
+    ) -> None:
         """Score every want (no sequence and no list of positions empty), handing results over as soon as they are complete.
 
         Batches are planned over all wants, and those without any index in *todo* (``None``: all) are skipped. So work that goes on
@@ -80,10 +88,12 @@ class Scorer:
         found = [torch.zeros(len(want.tokens)) for want in wants]
         missing = [len(want.tokens) for want in wants]
         paid = 0
-        for reads, logprobs, computed in self._shared(wants, todo) if share else self._alone(wants, todo):
-            paid += computed
+        for passed in self._shared(wants, todo) if share else self._alone(wants, todo):
+            paid += passed.grid.tokens
+            for (*_, sequence, slot), likeliest in zip(passed.grid.reads, passed.likeliest, strict=False):
+                on_likeliest(sequence, slot, likeliest)
             done = []
-            for (*_, sequence, slot), logprob in zip(reads, logprobs, strict=True):
+            for (*_, sequence, slot), logprob in zip(passed.grid.reads, passed.logprobs, strict=True):
                 found[sequence][slot] = logprob
                 missing[sequence] -= 1
                 if not missing[sequence]:
@@ -93,7 +103,7 @@ class Scorer:
                 paid = 0
                 on_batch(done, [found[i] for i in done])
 
-    def _alone(self, wants: Sequence[Want], todo: Set[int]) -> Iterator[Readings]:
+    def _alone(self, wants: Sequence[Want], todo: Set[int]) -> Iterator[Passed]:
         """Every sequence from its first token on, in batches of similar length; with *exact*, one by one."""
         chains = [
             Node(i, 0, len(want.ids), reads=[(at, i, slot) for slot, at in enumerate(want.positions)], size=len(want.ids))
@@ -103,14 +113,14 @@ class Scorer:
             if _any_of(todo, [unit for line in lines for unit in line]):
                 yield from self._compute(lines, [], wants)
 
-    def _shared(self, wants: Sequence[Want], todo: Set[int], unit: int | None = None, worth: int = WORTH) -> Iterator[Readings]:
+    def _shared(self, wants: Sequence[Want], todo: Set[int], unit: int | None = None, worth: int = WORTH) -> Iterator[Passed]:
         """Every token of the tree of common beginnings once."""
         roots = build([want.ids for want in wants], [want.positions for want in wants])
         yield from self._walk(roots, [], wants, todo, unit or self.token_budget // 2, worth)
 
     def _walk(
         self, nodes: Sequence[Node], before: KeysValues, wants: Sequence[Want], todo: Set[int], unit: int, worth: int
-    ) -> Iterator[Readings]:
+    ) -> Iterator[Passed]:
         """All of these subtrees, which begin behind *before*. A beginning is computed when it is first needed."""
         path: list[tuple[Node | None, KeysValues]] = [(None, before)]
         kept: list[Node | None] = [None]  # the path as planned, of which the last ones may not have been needed so far
@@ -127,7 +137,7 @@ class Scorer:
                     yield from self._extend(path, kept, wants)
                     yield from self._compute(lines, path[-1][1], wants)
 
-    def _extend(self, path: list[tuple[Node | None, KeysValues]], kept: Sequence[Node | None], wants: Sequence[Want]) -> Iterator[Readings]:
+    def _extend(self, path: list[tuple[Node | None, KeysValues]], kept: Sequence[Node | None], wants: Sequence[Want]) -> Iterator[Passed]:
         """Bring *path* up to all that is to be *kept*, each beginning in pieces that fit into a batch."""
         for node in kept[len(path) :]:
             assert node is not None
@@ -139,14 +149,14 @@ class Scorer:
                 passed = self._try([[piece]], keys_values, wants, keep=True)
                 if passed is not None:
                     keys_values, start = passed.keys_values, end
-                    yield passed.grid.reads, passed.logprobs, passed.grid.tokens
+                    yield passed
             path.append((node, keys_values))
 
-    def _compute(self, lines: list[Line], prefix: KeysValues, wants: Sequence[Want]) -> Iterator[Readings]:
+    def _compute(self, lines: list[Line], prefix: KeysValues, wants: Sequence[Want]) -> Iterator[Passed]:
         """A batch; in halves, again and again, when it doesn't fit into memory."""
         passed = self._try(lines, prefix, wants)
         if passed is not None:
-            yield passed.grid.reads, passed.logprobs, passed.grid.tokens
+            yield passed
             return
         if len(lines) == 1:
             lines = [[unit] for unit in lines[0]]
@@ -176,7 +186,7 @@ class Scorer:
         """One forward pass, counted."""
         grid = Grid.of(lines, [want.ids for want in wants])
         tokens = [wants[sequence].tokens[slot] for *_, sequence, slot in grid.reads]
-        passed = self._forward.run(grid, prefix, tokens, keep)
+        passed = self._forward.run(grid, prefix, tokens, keep, max((wants[read[2]].top for read in grid.reads), default=0))
         nodes = [node for line in lines for unit in line for node in unit.subtree()]
         visible = sum((node.end - node.start) * (node.start + 1 + node.end) // 2 for node in nodes)
         self.tokens_computed += grid.tokens
@@ -207,8 +217,8 @@ class Scorer:
         try:
             everything = set(range(len(wants)))
             shared, alone = (
-                {read[2:]: logprob for reads, found, _ in readings for read, logprob in zip(reads, found, strict=True)}
-                for readings in (self._shared(wants, everything, unit=6, worth=1), self._alone(wants, everything))
+                {read[2:]: logprob for passed in passes for read, logprob in zip(passed.grid.reads, passed.logprobs, strict=True)}
+                for passes in (self._shared(wants, everything, unit=6, worth=1), self._alone(wants, everything))
             )
         except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
             return f"{type(self._forward.model).__name__} does not read tokens in lines ({type(error).__name__})"
