@@ -1,4 +1,4 @@
-"""`python app.py` and `playground`: open the runs (training one where there is none) and serve the page."""
+"""`playground page` (which `python app.py` and `playground` alone mean, too), `playground serve` and `playground chat`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from modelkit.device import prepare_process
 from modelkit.errors import one_sentence
+from playground.api.limits import Limits
+from playground.chat_settings import ChatSettings
 from playground.settings import POCKET_RECIPE, Settings, resolve
 
 if TYPE_CHECKING:
@@ -21,11 +24,30 @@ if TYPE_CHECKING:
     from playground.models import Models
     from playground.texts import Language
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+class _PageByDefault(TyperGroup):
+    """A command line that names no command is the page's."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        named = bool(args) and (args[0] in self.commands or args[0] == "--help")
+        return super().parse_args(ctx, args if named else ["page", *args])
+
+
+app = typer.Typer(
+    cls=_PageByDefault,
+    help="The playground: a page, a server, a chat in the terminal.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_Model = Annotated[list[str], typer.Option("-m", "--model", help="Checkpoint: a directory, or owner/name on the hub. Repeat for several.")]
+_Dtype = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16 (default: fp32, or what a quantised checkpoint says).")]
+_Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N (default: cuda where there is one).")]
+_Memory = Annotated[float | None, typer.Option(min=0.001, help="GiB that weights may take (default: four fifths of the memory).")]
 
 
 @app.command()
-def serve(
+def page(
     runs: Annotated[
         Path | None, typer.Option(help="A run, or a folder of runs. [default: $PLAYGROUND_RUNS or runs]", show_default=False)
     ] = None,
@@ -43,18 +65,74 @@ def serve(
         run(resolve(runs, host, port, recipe if train else None))
 
 
+@app.command()
+def serve(
+    model: _Model = [],  # noqa: B006
+    runs: Annotated[Path | None, typer.Option(help="A run, or a folder of runs, all of whose stages are served.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any that is free.", min=0, max=65535)] = 8000,
+    dtype: _Dtype = None,
+    device: _Device = None,
+    memory: _Memory = None,
+    concurrent: Annotated[int, typer.Option(min=1, help="Requests at work at a time; further ones get 429.")] = Limits.concurrent,
+    per_minute: Annotated[int | None, typer.Option(min=1, help="Requests a minute by one client (default: as many as it likes).")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens that a sample may have.")] = Limits.tokens,
+    max_characters: Annotated[int, typer.Option(min=1, help="Most characters of one request's prompts.")] = Limits.characters,
+    max_messages: Annotated[int, typer.Option(min=1, help="Most messages of one conversation.")] = Limits.messages,
+    drain: Annotated[float, typer.Option(min=0, help="Seconds that requests at work have to finish when the server is stopped.")] = 30.0,
+) -> None:
+    """Serve checkpoints through OpenAI's API. Set PLAYGROUND_API_KEY to ask every client for that key."""
+    with one_sentence():
+        from playground.settings import listen, open_models
+
+        listener = listen(host, port)
+        models = open_models(model, runs, memory, dtype, device)
+
+        from playground.api.service import Service
+        from playground.api.serving import serve_until_stopped
+
+        limits = Limits(max_messages, max_characters, tokens=max_tokens, concurrent=concurrent, per_minute=per_minute)
+        service = Service(models, limits, os.environ.get("PLAYGROUND_API_KEY") or None)
+        serve_until_stopped(service, listener, drain, preload=bool(model))
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Option("-m", "--model", help="Checkpoint: a directory, or owner/name on the hub.")],
+    reward_model: Annotated[str | None, typer.Option(help="Reward model that scores each reply (default: its run's own).")] = None,
+    system: Annotated[str, typer.Option(help="System prompt.")] = "",
+    temperature: Annotated[float, typer.Option(help="0 for the likeliest tokens.")] = 0.7,
+    top_p: Annotated[float, typer.Option(help="Share of the probability that is drawn from.")] = 0.95,
+    max_tokens: Annotated[int, typer.Option(help="Longest reply in tokens.")] = 256,
+    seed: Annotated[int, typer.Option(help="Seed of the replies.")] = 0,
+    dtype: _Dtype = None,
+    device: _Device = None,
+    memory: _Memory = None,
+) -> None:
+    """Chat with a checkpoint in the terminal; /help lists what else can be typed. Texts from a pipe are answered line by line."""
+    with one_sentence():
+        from playground.settings import open_models
+        from playground.terminal import TerminalChat
+
+        models = open_models([model, *([reward_model] if reward_model else [])], None, memory, dtype, device)
+        TerminalChat.open(models, ChatSettings(temperature, top_p, max_tokens, seed, system=system)).run()
+
+
 def run(settings: Settings) -> None:
-    """Serve until ^C, SIGTERM or a closed terminal, then stop the trainer this process has started."""
+    """Show the page until ^C, SIGTERM or a closed terminal, then stop the trainer this process has started."""
+    from leaderboards.votes.store import Store, address
     from playground.models import Models
     from playground.training import Trainer, Watches
     from playground.ui.app import Services, build, launch
 
+    votes = Store(address(None, settings.runs))
     models = Models([settings.runs], settings.memory_bytes)
     trainer = Trainer(settings)
     finished = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: finished.set())
-    page = build(settings, Services(models, trainer, Watches(models, trainer), lambda language: rankings(models, language)))
+    services = Services(models, trainer, Watches(models, trainer), lambda language: rankings(models, language), ballot=votes)
+    page = build(settings, services)
     url = launch(page, settings)
     print(f"RLHF Playground is at {url} and shows the runs in {settings.runs}.", flush=True)
     if trainer.due(models) and trainer.start():
@@ -66,6 +144,7 @@ def run(settings: Settings) -> None:
         trainer.stop()
         page.close(verbose=False)
         models.close(wait_seconds=5.0)
+        votes.close()
 
 
 def rankings(models: Models, language: Language) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from modelkit.generation.engine import Engine
     from modelkit.generation.worker import Worker
     from modelkit.reward import RewardModel, RewardReference
+    from modelkit.scoring.scorer import Scorer
 
 _RESCAN_SECONDS = 1.0
 IDLE_SECONDS = 900.0
@@ -62,6 +64,13 @@ class Loaded:
     tokenizer: PreTrainedTokenizerBase
     engine: Engine
     worker: Worker
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """Tells given tokens' log-probabilities; on the worker's thread only."""
+        from modelkit.scoring.scorer import Scorer
+
+        return Scorer(self.model)
 
 
 @dataclass
@@ -160,6 +169,14 @@ class Models:
         loaded = self._load(judge) if judge else None
         return loaded if isinstance(loaded, LoadedReward) else None
 
+    def load_all(self) -> None:
+        """Load everything that is offered.
+
+        :raises UserError: when something can't be loaded.
+        """
+        for entry in self.catalogue():
+            self._load(entry)
+
     def loaded(self) -> dict[str, Loaded | LoadedReward]:
         """The checkpoints in memory by their ids, the one used longest ago first."""
         with self._holding:
@@ -179,7 +196,7 @@ class Models:
 
     def _load(self, entry: Entry) -> Loaded | LoadedReward:
         """The model of *entry*, at once where it is in memory, even while another one is being loaded."""
-        key = (entry.path, _written(entry.path))
+        key = (entry.path, written(entry.path))
         if (held := self._find(key)) is not None:
             return held
         with self._loading:
@@ -286,8 +303,11 @@ def _is_there(path: Path) -> bool:
     return (path / "config.json").is_file() or is_adapter(path)
 
 
-def _written(path: Path) -> int:
-    """When a checkpoint was written: a newer one under the same name is another model."""
+def written(path: Path) -> int:
+    """When a checkpoint was written, in nanoseconds: a newer one under the same name is another model.
+
+    :raises UserError: when it is gone.
+    """
     try:
         return (path / ("adapter_config.json" if is_adapter(path) else "config.json")).stat().st_mtime_ns
     except FileNotFoundError:

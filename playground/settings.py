@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from modelkit.errors import UserError
+
+if TYPE_CHECKING:
+    from playground.models import Models
 
 COLUMNS = 4
 """How many checkpoints answer side by side, at most."""
@@ -70,15 +75,52 @@ def _port() -> int:
 
 
 def _check_port(host: str, port: int) -> None:
+    listen(host, port).close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to an address of this machine (port 0: one that is free).
+
+    :raises UserError: when there is no such address, or its port is in use.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (socket.gaierror, OverflowError):
         raise UserError(
             f"{host!r}, port {port}, is no address of this machine: use --host 127.0.0.1, or 0.0.0.0 for every interface."
         ) from None
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            raise UserError(f"port {port} on {host} can't be used ({error.strerror}): choose another with --port.") from None
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise UserError(f"port {port} on {host} can't be used ({error.strerror}): choose another with --port.") from None
+    return listener
+
+
+def open_models(
+    names: Sequence[str], runs: Path | None, gib: float | None, dtype: str | None, device: str | None, idle_seconds: float | None = None
+) -> Models:
+    """The registry of the checkpoints called *names* (directories, or names on the hub) and of all stages of *runs*; without either,
+    of ``PLAYGROUND_RUNS`` or of ``runs``.
+
+    :param gib: most that weights in memory may take; by default four fifths of the device's memory.
+    :raises UserError: when there is nothing to open, or something isn't whole.
+    """
+    from modelkit import hub
+    from modelkit.device import choose_device, dtype_of
+    from playground.models import Models
+    from trainers.plan.machine import memory_here
+
+    roots = [runs] if runs else [] if names else [Path(os.environ.get("PLAYGROUND_RUNS") or "runs")]
+    missing = [root for root in roots if not root.is_dir()]
+    if missing:
+        raise UserError(f"there is no directory {missing[0]}: name a checkpoint with --model, or a folder of runs with --runs.")
+    checkpoints = [hub.find(name, say=lambda line: print(line, file=sys.stderr)) for name in names]
+    here, kind = choose_device(device), dtype_of(dtype) if dtype else None
+    budget = gib * 2**30 if gib else 0.8 * memory_here(None)[0]
+    models = Models(roots, int(budget), idle_seconds, checkpoints, kind, here)
+    if not models.catalogue():
+        raise UserError(f"there is no checkpoint in {roots[0]}: train one with `trainers run`, or name one with --model.")
+    return models

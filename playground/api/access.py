@@ -1,0 +1,100 @@
+"""The door: request ids, the key, limits on bytes and requests, and one log line and one count per request."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import secrets
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from playground.api.refusals import Refused
+from playground.api.service import Record, Service
+
+_log = logging.getLogger("playground.api")
+_OPEN = {"/health"}
+"""Answered without a key."""
+
+
+class Access:
+    """ASGI middleware around the routes. Nothing of what is said is logged, nor who said it."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        record, status = Record(f"req-{secrets.token_hex(8)}"), 0
+        scope.setdefault("state", {})["record"] = record
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = record.id
+            await send(message)
+
+        try:
+            await self._admit(scope, receive, answer)
+        except Refused as refused:
+            await refused.response()(scope, receive, answer)
+        finally:
+            self._note(scope, record, status)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        if self._service.key is not None and scope["path"] not in _OPEN and not _opens(headers, self._service.key):
+            raise Refused(401, "the API key is missing or wrong: send it as `Authorization: Bearer KEY`", "invalid_api_key")
+        if scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        most = self._service.limits.body_bytes
+        if int(headers.get("content-length") or 0) > most:
+            raise _too_large(most)
+        client = scope.get("client")
+        with self._service.gate.pass_through(client[0] if client else ""), self._service.meters.at_work.track_inprogress():
+            await self._app(scope, _bounded(receive, most), send)
+
+    def _note(self, scope: Scope, record: Record, status: int) -> None:
+        seconds, meters = time.monotonic() - record.started, self._service.meters
+        route = getattr(scope.get("route"), "path", "other")
+        said = str(status or "gone")
+        meters.requests.labels(route, record.model, said).inc()
+        meters.seconds.labels(route).observe(seconds)
+        for kind, tokens in {"read": record.read, "reused": record.reused, "written": record.written}.items():
+            if tokens:
+                meters.tokens.labels(record.model, kind).inc(tokens)
+        if record.first is not None:
+            meters.first_token.labels(record.model).observe(record.first - record.started)
+        _log.info(
+            "%s %s %s %s %.3f s %s read %d (reused %d) written %d",
+            *(record.id, scope["method"], route, said, seconds, record.model or "-", record.read, record.reused, record.written),
+        )
+
+
+def _opens(headers: Headers, key: str) -> bool:
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    return hmac.compare_digest(given.strip().encode(), key.encode()) and scheme.lower() == "bearer"
+
+
+def _bounded(receive: Receive, most: int) -> Receive:
+    """*receive*, until more than so many bytes have come."""
+    seen = 0
+
+    async def bounded() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > most:
+            raise _too_large(most)
+        return message
+
+    return bounded
+
+
+def _too_large(most: int) -> Refused:
+    return Refused(413, f"the body is larger than {most >> 20} MiB: send less at a time", "body_too_large")
