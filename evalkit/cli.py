@@ -218,7 +218,7 @@ def submit(
 
 def main() -> None:
     """Entry point."""
-    prepare_process()
+    prepare_process(spin=4000)
     app()
 
 

@@ -16,6 +16,7 @@ import torch
 from modelkit import checkpoint
 from modelkit.chat import Message, encode_chat
 from modelkit.errors import UserError
+from modelkit.linear import fast_linear
 from modelkit.scoring.batches import Grid, by_length, right_pad
 from modelkit.scoring.forward import Forward
 from modelkit.scoring.prefix_tree import build
@@ -87,9 +88,10 @@ class RewardModel:
     def score_ids(self, sequences: Sequence[Sequence[int]], token_budget: int = 16384) -> list[float]:
         """One reward per token sequence, read at its last token."""
         rewards = [math.nan] * len(sequences)
-        for batch in by_length([len(sequence) for sequence in sequences], token_budget):
-            for index, value in zip(batch, last_token_values(self.model, [sequences[i] for i in batch]).tolist(), strict=True):
-                rewards[index] = value
+        with fast_linear(self.model.device, self.model.dtype):
+            for batch in by_length([len(sequence) for sequence in sequences], token_budget):
+                for index, value in zip(batch, last_token_values(self.model, [sequences[i] for i in batch]).tolist(), strict=True):
+                    rewards[index] = value
         return rewards
 
     def best_of(self, prompt: Sequence[Message], replies: Sequence[str]) -> tuple[int, list[float]]:

@@ -56,9 +56,9 @@ def run(
 ) -> None:
     """Run all stages of a recipe and end with a report card."""
     with one_sentence():
-        from trainers import recipe as recipes
+        from trainers.reading import load
 
-        loaded = recipes.load(recipe, set_)
+        loaded = load(recipe, set_)
         if _started_others(nproc):
             return
         from trainers.distributed import joined
@@ -335,5 +335,5 @@ def _started_others(nproc: int) -> bool:
 
 def main() -> None:
     """Entry point of the ``trainers`` command."""
-    prepare_process()
+    prepare_process(spin=4000)
     app()

@@ -19,7 +19,7 @@ def everything_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "_WORTH", 0)
 
 
-@pytest.mark.parametrize("shape", [(3, 32), (64, 32), (4, 16, 32)])
+@pytest.mark.parametrize("shape", [(3, 32), (17, 32), (64, 32), (4, 16, 32), (5, 29, 32)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_outputs_and_gradients_are_those_of_torch(shape: tuple[int, ...], bias: bool) -> None:
     torch.manual_seed(0)
