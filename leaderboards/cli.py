@@ -1,4 +1,4 @@
-"""``leaderboards build``: results → a table in the terminal, a CSV file and a static page."""
+"""``leaderboards build``: results → a table in the terminal, a CSV file and a static page. ``leaderboards votes``: what people say."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from leaderboards.votes.cli import app as votes_app
 from modelkit.device import prepare_process
 from modelkit.errors import one_sentence
 
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
     from leaderboards.board import Board
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(votes_app, name="votes")
 
 _FILE_WIDTH = 240  # of a table that goes to a file or a pipe: nothing needs to be squeezed there
 
 
 @app.callback()
 def commands() -> None:
-    """Rank the checkpoints of runs by their evaluation results."""
+    """Rank the checkpoints of runs by their evaluation results; look after people's votes."""
 
 
 @app.command()
