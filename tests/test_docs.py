@@ -36,7 +36,7 @@ def program(command: str) -> tuple[str | None, list[str]]:
 
 OUR_COMMANDS = [
     command
-    for page in ("README.md", "docs/data.md", "docs/gptq.md", "docs/methods.md", "docs/strategies.md", "docs/training.md")
+    for page in ("README.md", "docs/data.md", "docs/gptq.md", "docs/methods.md", "docs/strategies.md", "docs/training.md", "docs/votes.md")
     for command in commands(page)
     if program(command)[0]
 ]
@@ -70,6 +70,7 @@ def test_both_readmes_have_the_same_commands_pictures_and_links() -> None:
         "docs/data.md",
         "docs/gptq.md",
         "docs/training.md",
+        "docs/votes.md",
         "docs/methods.md",
         "docs/strategies.md",
     ],

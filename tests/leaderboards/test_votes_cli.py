@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -15,8 +13,6 @@ from leaderboards.votes.export import held_out
 from leaderboards.votes.store import Store
 from modelkit.records import Vote
 from tests.leaderboards.voting import vote
-
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "votes.md"
 
 
 @pytest.fixture
@@ -96,16 +92,6 @@ def test_what_a_visitor_wrote_can_not_move_the_cursor(store: Store) -> None:
     assert "gone" in listed
     assert "[red]x" in listed
     assert not set(listed) & {"\x1b", "\u202e", "\x07"}
-
-
-def test_every_documented_command_is_known() -> None:
-    blocks = re.findall(r"^```bash\n(.*?)^```", DOCS.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    commands = [shlex.split(line, comments=True) for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    ours = [words[1:] for words in commands if words and words[0] == "leaderboards"]
-    assert {words[1] for words in ours} == {"list", "accept", "reject", "delete", "export", "agreement"}
-    for words in ours:
-        asked = CliRunner().invoke(app, [*words, "--help"])
-        assert asked.exit_code == 0, asked.output
 
 
 @pytest.mark.slow
