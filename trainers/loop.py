@@ -91,6 +91,8 @@ def train(stage: StageLoop, seed: int, log: Path, state: Path, progress: Progres
         writer.event("start", stage=stage.name, steps=settings.steps, time=time.time())
     stage.begin(start)
     progress.enter(stage.name, settings.steps)
+    if not resumed and settings.eval_every:
+        _compare(stage, 0, counters, writer, state)
     began = time.perf_counter() - counters["seconds"]
     recent: list[tuple[float, int]] = []
     done = start

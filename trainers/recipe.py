@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from modelkit.errors import UserError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class _Section(BaseModel):
@@ -83,7 +77,7 @@ class Optimisation(_Section):
     save_every: int = Field(100, gt=0)
     keep_last: int = Field(2, ge=2, description="states to resume from; a damaged one falls back to the one before")
     sample_every: int = Field(50, gt=0)
-    eval_every: int = Field(0, ge=0, description="steps between evaluations on held-out data; 0: at the end only")
+    eval_every: int = Field(0, ge=0, description="steps between evaluations on held-out data, the first before any; 0: at the end only")
     keep_best: bool = Field(False, description="end with the weights of the lowest evaluation loss instead of the last ones")
     early_stop: int = Field(0, ge=0, description="stop after this many evaluations without a lower loss; 0: never")
 
@@ -176,6 +170,7 @@ class PpoStage(Optimisation):
     reward_clip: float = Field(5.0, gt=0, description="rewards (so measured) are clipped to ± this")
     whiten_rewards: bool = Field(False, description="scale the tokens' rewards of a rollout to variance 1, keeping their mean")
     whiten_advantages: bool = True
+    held_out: float = Field(0.0, ge=0, lt=1, description="share of the prompts kept for the evaluation reward")
     share_backbone: bool = Field(
         False, description="one SFT model with two LoRA adapters is actor and critic; without them it is the reference (needs lora)"
     )
@@ -249,9 +244,17 @@ class GrpoStage(Optimisation):
     kl_coef: float = Field(0.0, ge=0, description="weight of k3 to the reference in the loss; 0 needs no reference")
     held_out: float = Field(0.02, ge=0, lt=1)
 
+    @property
+    def needs_reward_model(self) -> bool:
+        """Whether a term of the reward is a reward model's."""
+        return any(term.name == "reward_model" for term in self.rewards)
+
 
 class Recipe(_Section):
-    """What ``trainers run`` does. Stages that are absent are skipped; without ``base``, ``--base`` names a checkpoint."""
+    """What ``trainers run`` does. Sections that are absent are skipped; without ``base``, ``--base`` names a checkpoint.
+
+    ``rm``, ``ppo``, ``dpo``, ``kto`` and ``grpo`` all start from what ``sft`` made.
+    """
 
     name: str
     title: dict[str, str] = {}
@@ -262,10 +265,26 @@ class Recipe(_Section):
     vocab_size: int = 2048
     base: BaseStage | None = None
     sft: SftStage
-    rm: RewardStage
-    ppo: PpoStage
+    rm: RewardStage | None = None
+    ppo: PpoStage | None = None
+    dpo: DpoStage | None = None
+    kto: KtoStage | None = None
+    grpo: GrpoStage | None = None
     evaluate: list[str] = []
     bars: list[Bar] = []
+
+    @property
+    def stages(self) -> dict[str, Optimisation]:
+        """The sections there are, by the names of their checkpoints, in the order they are trained in."""
+        sections = {"base": self.base, "sft": self.sft, "rm": self.rm, "rl": self.ppo, "dpo": self.dpo, "kto": self.kto, "grpo": self.grpo}
+        return {name: section for name, section in sections.items() if section is not None}
+
+    @model_validator(mode="after")
+    def _rewards_come_from_somewhere(self) -> Recipe:
+        for name, asks in (("ppo", self.ppo is not None), ("grpo's reward_model", self.grpo is not None and self.grpo.needs_reward_model)):
+            if asks and self.rm is None:
+                raise ValueError(f"{name} needs a reward model: add a section rm")
+        return self
 
 
 class Bar(_Section):
@@ -281,86 +300,3 @@ class Bar(_Section):
 
 
 Recipe.model_rebuild()
-
-
-S = TypeVar("S", bound=BaseModel)
-
-
-def load(path: Path, overrides: list[str] | None = None) -> Recipe:
-    """Read a recipe and apply ``key.sub=value`` overrides (values are YAML).
-
-    :raises UserError: naming the file and the field when anything is missing, misspelt or of the wrong kind.
-    """
-    return _read(Recipe, path, overrides or [], {}, "recipe: a mapping with name, sft, rm and ppo is needed")
-
-
-def load_section(section: type[S], path: Path | None, overrides: list[str], given: dict[str, Any]) -> S:
-    """The settings of one stage: a file that holds its fields (none for the defaults), then *overrides*; *given* where neither says.
-
-    :raises UserError: as :func:`load` does.
-    """
-    return _read(section, path, overrides, given, "settings: a mapping such as `steps: 100` is needed")
-
-
-def _read(schema: type[S], path: Path | None, overrides: list[str], given: dict[str, Any], wanted: str) -> S:
-    content: Any = {}
-    try:
-        if path is not None:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"there is no {wanted.split(':')[0]} at {path}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no {wanted}.")
-    for override in overrides:
-        _apply(content, override)
-    try:
-        return schema.model_validate({**given, **content})
-    except ValidationError as error:
-        raise UserError(f"{path or 'the settings'}: {_first(error, schema)}") from None
-
-
-def _first(error: ValidationError, schema: type[BaseModel]) -> str:
-    """The first problem as half a sentence; an unknown key before others, which may follow from it, with the nearest name there is."""
-    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    field = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = list(_fields_beside(first["loc"], schema))
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, 1, 0.5)
-        return f"{field} is no setting: {f'did you mean {near[0]}?' if near else 'there are ' + ', '.join(known) + '.'}"
-    if first["type"] == "missing":
-        return f"{field} is missing: set it in the file or with --set {field}=…."
-    if first["type"] == "value_error":
-        return f"{field + ': ' if field else ''}{first['msg'].removeprefix('Value error, ')}."
-    return f"{field}: {first['msg'].lower()} (got {first['input']!r})."
-
-
-def _fields_beside(place: tuple[int | str, ...], schema: type[BaseModel]) -> Iterable[str]:
-    """The fields that the section around *place* has."""
-    for part in place[:-1]:
-        field = schema.model_fields.get(str(part))
-        if field is not None:
-            schema = next((kind for kind in _kinds(field.annotation) if issubclass(kind, BaseModel)), schema)
-    return schema.model_fields
-
-
-def _kinds(annotation: Any) -> Iterable[type]:
-    """The classes that an annotation such as ``list[Mixture]`` or ``Lora | None`` mentions."""
-    inner = get_args(annotation)
-    return [kind for one in inner for kind in _kinds(one)] if inner else [annotation] if isinstance(annotation, type) else []
-
-
-def _apply(content: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals:
-        raise UserError(f"--set {override!r}: write it as key=value, for example --set ppo.steps=40.")
-    *parents, last = key.split(".")
-    for parent in parents:
-        content = content.setdefault(parent, {})
-        if not isinstance(content, dict):
-            raise UserError(f"--set {override!r}: {parent} is not a section of the recipe.")
-    try:
-        content[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"--set {override!r}: the value is not valid YAML; quote it, or write lists as [a, b].") from None

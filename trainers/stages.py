@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelkit import checkpoint
 from modelkit.chat import stop_ids
@@ -22,11 +22,13 @@ from trainers.recipe import Architecture, BaseStage, DpoStage, GrpoStage, KtoSta
 from trainers.seeds import derive
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import LlamaConfig, PreTrainedModel
 
     from trainers.lora import Trainee
 
 _PROBES = 6
+REPLY_TOKENS = 48
+"""How long the replies are that give a reward model its scale, where nothing else says so."""
 
 
 def pretrain(settings: BaseStage, job: Job, start: Path | None = None, shape: Architecture | None = None) -> Counts:
@@ -37,6 +39,8 @@ def pretrain(settings: BaseStage, job: Job, start: Path | None = None, shape: Ar
     counts = Counts()
     if start is None:
         assert shape is not None, "a new model needs a shape"
+        if settings.lora:
+            raise UserError("a new model has no weights for adapters to build on: leave lora out, or start from a checkpoint.")
         model = new_model(shape, job)
         trainee = lora.adapt(model, settings, "language")
     else:
@@ -66,7 +70,7 @@ def sft(settings: SftStage, job: Job, start: Path) -> Counts:
     return counts
 
 
-def rm(settings: RewardStage, job: Job, start: Path, scale_on: Sequence[Prompt] = (), max_tokens: int = 48) -> Counts:
+def rm(settings: RewardStage, job: Job, start: Path, scale_on: Sequence[Prompt] = (), max_tokens: int = REPLY_TOKENS) -> Counts:
     """A reward model from the language model *start*. Its replies to the prompts *scale_on* give the rewards their scale.
 
     Without such prompts those of the held-out pairs are taken.
@@ -120,8 +124,10 @@ def ppo(settings: PpoStage, job: Job, start: Path, reward: Path) -> Counts:
     ptx: list[Example] = []
     if settings.ptx:
         ptx = dataset.chat_examples(job.rows(settings.ptx, "sft", counts), job.tokenizer, context, counts)
-    probes = job.probes or prompts[:_PROBES]
-    stage = Ppo(cast, judge, job.tokenizer, prompts, ptx, probes, scale or RewardReference([], 0.0, 1.0), settings, job.seed, job.strategy)
+    training, held_out = hold_out(prompts, settings.held_out, job.seed, job.name)
+    probes = job.probes or (held_out or training)[:_PROBES]
+    scale = scale or RewardReference([], 0.0, 1.0)
+    stage = Ppo(cast, judge, job.tokenizer, training, ptx, probes, scale, settings, job.seed, job.strategy, held_out)
     finished = job.train(stage)
     job.save(critic or Trainee(cast.plain("critic")), reward, finished, counts, name="critic")
     job.save(actor or Trainee(cast.plain("actor")), start, finished, counts)
@@ -182,25 +188,29 @@ def grpo(settings: GrpoStage, job: Job, start: Path, reward: Path | None = None)
 def new_model(shape: Architecture, job: Job) -> PreTrainedModel:
     """A LLaMA-shaped model with random weights, for the job's tokenizer."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
     tokenizer = job.tokenizer
     torch.manual_seed(derive(job.seed, job.name, "weights"))
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=shape.hidden_size,
-            intermediate_size=shape.intermediate_size,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.kv_heads,
-            max_position_embeddings=shape.context,
-            rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
-            tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    return LlamaForCausalLM(llama(shape, len(tokenizer), **ends))
+
+
+def llama(shape: Architecture, vocab_size: int, **ends: Any) -> LlamaConfig:
+    """The configuration of a model of that *shape*; *ends* are the ids that begin, end and pad a sequence."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        max_position_embeddings=shape.context,
+        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
+        tie_word_embeddings=True,
+        **ends,
     )
 
 

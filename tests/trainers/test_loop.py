@@ -52,23 +52,23 @@ def scripted(stage: LanguageModelling, losses: list[float]) -> list[torch.Tensor
     return seen
 
 
-def test_evaluations_are_logged_every_few_steps_and_at_the_last(world: World, tmp_path: Path) -> None:
+def test_evaluations_are_logged_before_the_first_step_every_few_steps_and_at_the_last(world: World, tmp_path: Path) -> None:
     run(make(world, steps=5, eval_every=2), tmp_path)
-    assert [event["step"] for event in events(tmp_path, "eval")] == [2, 4, 5]
+    assert [event["step"] for event in events(tmp_path, "eval")] == [0, 2, 4, 5]
 
 
 def test_the_best_weights_are_what_a_stage_ends_with(world: World, tmp_path: Path) -> None:
     stage = make(world, eval_every=2, keep_best=True)
-    seen = scripted(stage, [3.0, 1.0, 2.0, 1.0])
+    seen = scripted(stage, [4.0, 3.0, 1.0, 2.0, 1.0])
     finished = run(stage, tmp_path)
     assert finished.metrics["best_step"] == 4
-    assert torch.equal(weights(stage), seen[1])
-    assert not torch.equal(seen[1], seen[2])
+    assert torch.equal(weights(stage), seen[2])
+    assert not torch.equal(seen[2], seen[3])
 
 
 def test_a_stage_stops_early_after_evaluations_without_a_lower_loss(world: World, tmp_path: Path) -> None:
     stage = make(world, steps=50, eval_every=1, early_stop=2)
-    scripted(stage, [3.0, 2.0, 2.5, 2.0, 1.0])
+    scripted(stage, [4.0, 3.0, 2.0, 2.5, 2.0, 1.0])
     assert run(stage, tmp_path).steps == 4
     assert events(tmp_path, "end")[0]["step"] == 4
 

@@ -31,7 +31,7 @@ def make(world: World, ptx: list[Example] | None = None, **changes: Any) -> Ppo:
     critic = from_language_model(world.model(), world.tokenizer)
     scale = RewardReference.of([-1.0, 0.0, 1.0])
     cast = Separate(world.model(), critic, world.model())
-    stage = Ppo(cast, reward, world.tokenizer, world.prompts, ptx or [], [], scale, settings, seed=0)
+    stage = Ppo(cast, reward, world.tokenizer, world.prompts, ptx or [], [], scale, settings, seed=0, held_out=world.prompts[:4])
     stage.begin(0)
     return stage
 
@@ -67,6 +67,17 @@ def test_rollout_logprobs_are_those_the_replies_were_sampled_with(world: World, 
             expected = -(chances[start + t - 1].exp() * chances[start + t - 1]).sum()
             assert float(entropy[row, t]) == pytest.approx(float(expected), abs=1e-4)
         assert found[row, len(sequence) - start :].eq(0).all()
+
+
+def test_held_out_prompts_are_answered_alike_each_time_and_rewarded_beside_the_distance_from_the_reference(world: World) -> None:
+    stage = make(world)
+    before = stage.evaluate()
+    assert before == stage.evaluate()
+    assert abs(before["eval_kl"]) < 1e-4
+    stage.step(0)
+    after = stage.evaluate()
+    assert after["eval_kl"] != pytest.approx(0, abs=1e-3)
+    assert after["eval_reward"] != before["eval_reward"]
 
 
 def test_values_are_those_before_each_token(world: World) -> None:

@@ -14,7 +14,7 @@ from modelkit.reward import RewardReference
 from trainers.data.dataset import Example, Prompt
 from trainers.data.order import steps
 from trainers.loop import StepResult
-from trainers.losses import policy_loss, value_loss
+from trainers.losses import kl_estimate, policy_loss, value_loss
 from trainers.modes import learning
 from trainers.optimiser import Optimiser
 from trainers.ppo.experience import Evaluated, Experience, Means, estimate, minibatches, scores
@@ -51,6 +51,7 @@ class Ppo:
         settings: PpoStage,
         seed: int,
         strategy: Strategy | None = None,
+        held_out: Sequence[Prompt] = (),
     ) -> None:
         self.name, self.settings, self.strategy = "rl", settings, strategy or Single()
         self.cast = cast
@@ -67,7 +68,7 @@ class Ppo:
         with cast.playing("actor") as actor:
             self._stop = stop_ids(tokenizer, actor)
         self._tokenizer, self._seed, self._scale = tokenizer, seed, scale
-        self._prompts, self._ptx, self._probes = prompts, ptx, probes
+        self._prompts, self._held_out, self._ptx, self._probes = prompts, held_out, ptx, probes
         self._ptx_lengths = [len(example.ids) for example in ptx]
         self._order: Iterator[list[int]] = iter(())
         self._ptx_order: Iterator[list[int]] = iter(())
@@ -81,10 +82,7 @@ class Ppo:
     def step(self, step: int) -> StepResult:
         settings = self.settings
         chosen = next(self._order)
-        seeds = [derive(self._seed, "rollout", step, row) for row in range(len(chosen))]
-        sampling = [Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature, seed=seed) for seed in seeds]
-        with self.cast.playing("actor") as actor:
-            replies = sample(actor, [self._prompts[i].ids for i in chosen], sampling, self._stop, strategy=self.strategy)
+        replies = self._rollout([self._prompts[i] for i in chosen], "rollout", step)
         found = self._evaluated(replies)
         worth = scores(found.rewards, replies.stopped, self._scale, settings)
         coefficient = float(self._kl.value)
@@ -93,12 +91,22 @@ class Ppo:
         update = self._update(step, experience)
         return StepResult(int(replies.mask.sum()), {**numbers, "kl_coef": coefficient, **update}, chosen)
 
+    def _rollout(self, prompts: Sequence[Prompt], *purpose: str | int) -> Replies:
+        """A reply of the actor to each prompt, drawn with seeds of their own for that *purpose*."""
+        settings = self.settings
+        seeds = [derive(self._seed, *purpose, row) for row in range(len(prompts))]
+        sampling = [Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature, seed=seed) for seed in seeds]
+        with self.cast.playing("actor") as actor:
+            return sample(actor, [prompt.ids for prompt in prompts], sampling, self._stop, strategy=self.strategy)
+
+    def _logprobs(self, role: Role, replies: Replies) -> Tensor:
+        """[replies, longest reply], without gradients."""
+        with self.cast.playing(role) as policy:
+            return policy_logprobs(policy, replies, self.settings.temperature, self.settings.micro_tokens, self.strategy)
+
     def _evaluated(self, replies: Replies) -> Evaluated:
         settings, strategy = self.settings, self.strategy
-        logprobs: dict[Role, Tensor] = {}
-        for role in _POLICIES:
-            with self.cast.playing(role) as policy:
-                logprobs[role] = policy_logprobs(policy, replies, settings.temperature, settings.micro_tokens, strategy)
+        logprobs = {role: self._logprobs(role, replies) for role in _POLICIES}
         with self.cast.playing("critic") as critic:
             values = in_batches(
                 lambda rows: strategy.forward(critic, reply_values, replies, rows), replies, settings.micro_tokens, strategy
@@ -199,4 +207,12 @@ class Ppo:
         ]
 
     def evaluate(self) -> dict[str, float]:
-        return {}
+        """The reward model's mean reward of replies sampled to the held-out prompts, always from the same random numbers, and how far
+        the policy that wrote them is from the reference (k1, nats per reply)."""
+        if not self._held_out:
+            return {}
+        replies = self._rollout(self._held_out, "evaluation")
+        actor, reference = (self._logprobs(role, replies) for role in _POLICIES)
+        rewards = rewards_of(self._reward, replies, self.settings.micro_tokens, self.strategy)
+        kl = kl_estimate(actor, reference, "k1") * replies.mask
+        return {"eval_reward": float(rewards.mean()), "eval_kl": float(kl.sum(1).mean()), "eval_length": float(replies.mask.sum(1).mean())}
