@@ -36,7 +36,16 @@ def program(command: str) -> tuple[str | None, list[str]]:
 
 OUR_COMMANDS = [
     command
-    for page in ("README.md", "docs/data.md", "docs/gptq.md", "docs/methods.md", "docs/strategies.md", "docs/training.md", "docs/votes.md")
+    for page in (
+        "README.md",
+        "docs/data.md",
+        "docs/gptq.md",
+        "docs/methods.md",
+        "docs/server.md",
+        "docs/strategies.md",
+        "docs/training.md",
+        "docs/votes.md",
+    )
     for command in commands(page)
     if program(command)[0]
 ]
@@ -69,6 +78,7 @@ def test_both_readmes_have_the_same_commands_pictures_and_links() -> None:
         "docs/architecture.md",
         "docs/data.md",
         "docs/gptq.md",
+        "docs/server.md",
         "docs/training.md",
         "docs/votes.md",
         "docs/methods.md",

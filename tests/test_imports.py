@@ -13,7 +13,13 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {"modelkit": 1, "trainers": 2, "evalkit": 2, "leaderboards": 3, "playground": 4, "app": 5}
 LAZY = {"datasets", "evaluate", "pandas", "peft", "plotly"}
 FROM_TRAINERS = ("trainers.data.", "trainers.plan.", "trainers.recipe.")
-DISTRIBUTIONS = {"google": "protobuf", "starlette": "gradio", "typing_extensions": "typing-extensions", "yaml": "PyYAML"}
+DISTRIBUTIONS = {
+    "google": "protobuf",
+    "prometheus_client": "prometheus-client",
+    "starlette": "gradio",
+    "typing_extensions": "typing-extensions",
+    "yaml": "PyYAML",
+}
 PICKLES = {"cloudpickle", "dill", "joblib", "pickle", "shelve"}
 BANNED_NAMES = {"common.py", "helpers.py", "manager.py", "utils.py"}
 LONGEST = 500

@@ -42,6 +42,12 @@ class Access:
             await self._admit(scope, receive, answer)
         except Refused as refused:
             await refused.response()(scope, receive, answer)
+        except Exception:
+            _log.exception("%s failed", record.id)
+            if status:  # half an answer is on its way: only closing the connection tells the client
+                raise
+            said = f"something went wrong here; the server's log has it under request {record.id}"
+            await Refused(500, said).response()(scope, receive, answer)
         finally:
             self._note(scope, record, status)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,8 +11,6 @@ from starlette.exceptions import HTTPException
 
 from modelkit.errors import UserError
 from playground.fitting import TooLong
-
-_log = logging.getLogger(__name__)
 
 
 class Refused(HTTPException):
@@ -48,7 +45,7 @@ def refusal(failure: UserError) -> Refused:
 
 
 def install(app: FastAPI) -> None:
-    """Let every failure of *app* leave in this shape."""
+    """Let every refusal of *app* leave in this shape."""
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, failure: HTTPException) -> JSONResponse:
@@ -69,8 +66,3 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(UserError)
     async def sentence(request: Request, failure: UserError) -> JSONResponse:
         return refusal(failure).response()
-
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, failure: Exception) -> JSONResponse:
-        said = f"something went wrong here; the server's log has it under request {request.state.record.id}"
-        return JSONResponse(error(500, said), 500)

@@ -1,0 +1,239 @@
+"""What the server says to what it can't or won't do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from modelkit.generation.requests import Request
+from modelkit.generation.sampling import Sampling
+from playground.api.app import create
+from playground.api.limits import Limits
+from playground.api.service import Service
+from playground.models import Loaded, Models
+from tests.playground import fake_run
+
+ASK = [{"role": "user", "content": "What is seven plus five?"}]
+CHAT, COMPLETE, SCORE = "/v1/chat/completions", "/v1/completions", "/v1/score"
+PLENTY = Limits()
+PICTURE = {"type": "image_url", "image_url": {"url": "http://x"}}
+
+
+@asynccontextmanager
+async def asking(models: Models, limits: Limits = PLENTY, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a server in this process."""
+    transport = httpx.ASGITransport(create(Service(models, limits, key)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+def posted(models: Models, path: str, body: Any, limits: Limits = PLENTY) -> httpx.Response:
+    async def post() -> httpx.Response:
+        async with asking(models, limits) as client:
+            return await client.post(path, content=body if isinstance(body, bytes) else json.dumps(body))
+
+    return asyncio.run(post())
+
+
+def chat(**more: Any) -> dict[str, Any]:
+    return {"model": "pocket/sft", "messages": ASK, "max_tokens": 4, **more}
+
+
+def said(*turns: str) -> list[dict[str, str]]:
+    """A conversation, from roles."""
+    return [{"role": role, "content": role} for role in turns]
+
+
+REFUSED: list[tuple[str, Any, int, str]] = [
+    (CHAT, b"{", 400, "not valid JSON"),
+    (CHAT, [], 422, "JSON object"),
+    (CHAT, chat(model="pocket/none"), 404, "no model 'pocket/none' here; those served are: pocket/base, pocket/sft"),
+    (CHAT, chat(model="../../etc"), 404, "no model"),
+    (CHAT, chat(model="pocket/rm"), 422, "/v1/score"),
+    (CHAT, chat(messages=[]), 422, "the last message must be the user's"),
+    (CHAT, chat(messages=said("user", "assistant")), 422, "the last message must be the user's"),
+    (CHAT, chat(messages=said("system", "system", "user")), 422, "one system prompt"),
+    (CHAT, chat(messages=said("user", "system", "user")), 422, "it comes first"),
+    (CHAT, chat(messages=said("tool", "user")), 422, "messages.0.role"),
+    (
+        CHAT,
+        chat(messages=[{"role": "user", "content": [PICTURE]}]),
+        422,
+        "messages.0.content",
+    ),
+    (CHAT, chat(messages=[{"role": "user", "content": "word " * 1000}]), 400, "this model can read"),
+    (CHAT, chat(temperature=-1), 422, "temperature: "),
+    (CHAT, chat(temperature=3), 422, "temperature: "),
+    (CHAT, chat(top_p=0), 422, "top_p: "),
+    (CHAT, chat(max_tokens=0), 422, "max_tokens: "),
+    (CHAT, chat(max_tokens=10**6), 422, "up to 4096"),
+    (CHAT, chat(n=0), 422, "n: "),
+    (CHAT, chat(n=33), 422, "33 samples"),
+    (CHAT, chat(n=1000), 422, "1000 samples"),
+    (CHAT, chat(stop=[""]), 422, "stop.0: "),
+    (CHAT, chat(top_logprobs=3), 422, "needs logprobs"),
+    (CHAT, chat(frequency_penalty=0.5), 422, "use repetition_penalty"),
+    (CHAT, chat(tools=[{"type": "function"}]), 422, "tools is not served"),
+    (CHAT, chat(temprature=1), 422, "temprature is no field"),
+    (COMPLETE, {"model": "pocket/sft", "prompt": ""}, 422, "no tokens"),
+    (COMPLETE, {"model": "pocket/sft", "prompt": []}, 422, "no tokens"),
+    (COMPLETE, {"model": "pocket/sft", "prompt": {"a": 1}}, 422, "a text, token ids, or a list"),
+    (COMPLETE, {"model": "pocket/sft", "prompt": ["a", 1]}, 422, "a text, token ids, or a list"),
+    (COMPLETE, {"model": "pocket/sft", "prompt": [5, 10**6]}, 422, "token ids lie between 0 and"),
+    (COMPLETE, {"model": "pocket/sft", "prompt": [5, -1]}, 422, "token ids lie between 0 and"),
+    (COMPLETE, {"model": "pocket/sft", "prompt": [5] * 256}, 400, "context length of 256"),
+    (COMPLETE, {"model": "pocket/sft", "prompt": "a", "max_tokens": 0}, 422, "unless echo"),
+    (COMPLETE, {"model": "pocket/sft", "prompt": "a", "logprobs": 21}, 422, "logprobs: "),
+    (COMPLETE, {"model": "pocket/sft", "prompt": ["a"] * 200}, 422, "200 samples"),
+    (SCORE, {"model": "pocket/sft", "messages": said("user", "assistant")}, 422, "no reward model: use pocket/rm"),
+    (SCORE, {"model": "pocket/rm", "messages": ASK}, 422, "the assistant's"),
+    (SCORE, {"model": "pocket/rm"}, 422, "either messages"),
+    (SCORE, {"model": "pocket/rm", "messages": [*ASK, {"role": "assistant", "content": "long " * 999}]}, 400, "context length"),
+    ("/v1/embeddings", {}, 404, "nothing at /v1/embeddings"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status", "sentence"), REFUSED)
+def test_bad_input_is_refused_with_a_sentence_in_openais_shape(models: Models, path: str, body: Any, status: int, sentence: str) -> None:
+    answer = posted(models, path, body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error.keys()) == (status, {"message", "type", "param", "code"}), error
+    assert sentence in error["message"]
+    assert answer.headers["X-Request-Id"].startswith("req-")
+
+
+def test_fields_that_ask_for_nothing_are_taken(models: Models) -> None:
+    nothing = {"frequency_penalty": 0.0, "tools": [], "user": "me", "stop": None, "response_format": {"type": "text"}, "logit_bias": {}}
+    assert posted(models, CHAT, chat(**nothing)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("limits", "body", "status"),
+    [
+        (Limits(messages=2), chat(messages=said("user", "assistant", "user")), 413),
+        (Limits(characters=10), chat(), 413),
+        (Limits(characters=10), chat(messages=[{"role": "user", "content": "short"}]), 200),
+        (Limits(body_bytes=1000), chat(messages=[{"role": "user", "content": "word " * 300}]), 413),
+        (Limits(tokens=3), chat(), 422),
+        (Limits(samples=2), chat(n=3), 422),
+    ],
+)
+def test_limits_hold(models: Models, limits: Limits, body: dict[str, Any], status: int) -> None:
+    assert posted(models, CHAT, body, limits).status_code == status
+
+
+def test_more_at_once_and_more_a_minute_than_allowed_are_told_when_to_come_back(models: Models) -> None:
+    async def crowd(limits: Limits) -> list[httpx.Response]:
+        async with asking(models, limits) as client:
+            return await asyncio.gather(*(client.post(CHAT, json=chat(max_tokens=100)) for _ in range(6)))
+
+    for limits in (Limits(concurrent=2), Limits(per_minute=2)):
+        answers = asyncio.run(crowd(limits))
+        assert sorted(answer.status_code for answer in answers) == [200, 200, 429, 429, 429, 429]
+        late = next(answer for answer in answers if answer.status_code == 429)
+        assert 1 <= int(late.headers["Retry-After"]) <= 60
+        assert late.json()["error"]["type"] == "rate_limit_error"
+
+
+def test_everything_but_the_health_check_asks_for_the_key(models: Models) -> None:
+    async def ask() -> None:
+        async with asking(models, key="secret") as client:
+            assert (await client.get("/health")).status_code == 200
+            for path in ("/v1/models", "/metrics", "/v1/openapi.json", "/none"):
+                for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "secret"}, {"Authorization": "Basic secret"}):
+                    refused = await client.get(path, headers=header)
+                    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+            right = {"Authorization": "Bearer secret"}
+            assert (await client.get("/v1/models", headers=right)).status_code == 200
+            assert (await client.post(CHAT, json=chat(), headers=right)).status_code == 200
+
+    asyncio.run(ask())
+
+
+def test_rewards_are_the_reward_models_own(models: Models) -> None:
+    replies = ["Twelve.", "十二。", "I don't know."]
+    conversations = [[*ASK, {"role": "assistant", "content": reply}] for reply in replies]
+    answer = posted(models, SCORE, {"model": "pocket/rm", "conversations": conversations}).json()
+    judge = models.reward(models.entry("pocket/rm"))
+    assert judge is not None
+    assert [row["score"] for row in answer["data"]] == pytest.approx(judge.model.score(conversations), abs=1e-5)  # type: ignore[arg-type]
+    assert all(0 <= row["percentile"] <= 100 for row in answer["data"])
+    one = posted(models, SCORE, {"model": "pocket/rm", "messages": conversations[1]}).json()
+    assert one["data"][0]["score"] == pytest.approx(answer["data"][1]["score"], abs=1e-5)
+
+
+def test_when_memory_runs_out_the_newest_request_fails_and_the_others_go_on(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = models.language(models.entry("pocket/sft"))
+    batch = loaded.engine._batch
+    step = batch.step
+
+    def short() -> Any:
+        if batch.live == 2 and not failed:
+            failed.append(True)
+            raise MemoryError
+        return step()
+
+    failed: list[bool] = []
+    monkeypatch.setattr(batch, "step", short)
+
+    async def ask() -> list[httpx.Response]:
+        async with asking(models) as client:
+            wishes = [chat(max_tokens=150, temperature=0, messages=[{"role": "user", "content": text}]) for text in ("first", "second")]
+            return await asyncio.gather(*(client.post(CHAT, json=wish) for wish in wishes))
+
+    answers = asyncio.run(ask())
+    assert sorted(answer.status_code for answer in answers) == [200, 503]
+    late = next(answer for answer in answers if answer.status_code == 503)
+    assert "not enough memory" in late.json()["error"]["message"]
+    assert late.headers["X-Request-Id"] in late.json()["error"]["message"]
+    assert late.headers["Retry-After"]
+
+
+def test_a_failure_in_the_middle_of_a_stream_is_its_last_event(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = models.language(models.entry("pocket/base"))
+    batch = loaded.engine._batch
+    step, steps = batch.step, iter(range(100))
+
+    def failing() -> Any:
+        if next(steps) == 5:
+            raise RuntimeError("broken")
+        return step()
+
+    monkeypatch.setattr(batch, "step", failing)
+    lines = posted(models, CHAT, chat(model="pocket/base", max_tokens=50, stream=True)).text.strip().splitlines()
+    events = [json.loads(line.removeprefix("data: ")) for line in lines if line and line != "data: [DONE]"]
+    assert "failed while writing" in events[-1]["error"]["message"]
+    assert any(event.get("choices", [{}])[0].get("delta", {}).get("content") for event in events[:-1])
+
+
+def test_a_checkpoint_that_vanishes_is_missed_alone_and_welcome_back(tmp_path: Path) -> None:
+    run = tmp_path / "pocket"
+    fake_run.make_run(run)
+    models = Models([run], 1 << 30)
+    assert posted(models, CHAT, chat()).status_code == 200
+    loaded = models.language(models.entry("pocket/sft"))
+    assert isinstance(loaded, Loaded)
+    under_way = loaded.engine.submit(Request([5, 6], Sampling(max_tokens=200)))
+    shutil.move(run / "sft", tmp_path / "elsewhere")
+    gone = posted(models, CHAT, chat())
+    assert (gone.status_code, gone.json()["error"]["code"]) == (404, "model_not_found")
+    assert under_way.samples()[0].finish in ("stop", "length")
+    assert posted(models, CHAT, chat(model="pocket/rl")).status_code == 200
+    shutil.move(tmp_path / "elsewhere", run / "sft")
+    models._scanned = float("-inf")
+    assert posted(models, CHAT, chat()).status_code == 200
+    models.close()
+
+
+def test_a_model_that_does_not_fit_is_one_sentence(finished_run: Path) -> None:
+    refused = posted(Models([finished_run], 1000), CHAT, chat())
+    assert refused.status_code == 503
+    assert "more than the 0 MiB that weights may take" in refused.json()["error"]["message"]
