@@ -131,7 +131,7 @@ def run(settings: Settings) -> None:
     finished = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: finished.set())
-    services = Services(models, trainer, Watches(models, trainer), lambda language: rankings(models, language), ballot=votes)
+    services = Services(models, trainer, Watches(models, trainer), lambda language: rankings(models, language), store=votes)
     page = build(settings, services)
     url = launch(page, settings)
     print(f"RLHF Playground is at {url} and shows the runs in {settings.runs}.", flush=True)
