@@ -6,7 +6,8 @@ import re
 from html import escape
 
 from playground.curves import Progress, RunWatch, Sample, StageLog
-from playground.replies import Candidate, Reply
+from playground.replies import Reply
+from playground.reward_bar import bar, signed
 from playground.texts import Language, duration, stage_name, t
 from playground.training import Trainer
 
@@ -15,9 +16,23 @@ _EVENTS_NOW, _EVENTS_BEFORE = 4, 2
 
 
 def safe_markdown(text: str) -> str:
-    """A model's Markdown without HTML and without images, which would load from wherever they say. Code stays as it is."""
+    """Somebody's Markdown without HTML and without images, which would load from wherever they say. Code stays as it is."""
     pieces = _CODE.split(text)
-    return "".join(piece if i % 2 else piece.replace("<", "&lt;").replace("![", "!\\[") for i, piece in enumerate(pieces))
+    return "".join(piece if place % 2 else _inert(piece) for place, piece in enumerate(pieces))
+
+
+def typed(markdown: str) -> str:
+    """What :func:`safe_markdown` was made of."""
+    pieces = _CODE.split(markdown)
+    return "".join(piece if place % 2 else _live(piece) for place, piece in enumerate(pieces))
+
+
+def _inert(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("![", "!&#91;")
+
+
+def _live(text: str) -> str:
+    return text.replace("!&#91;", "![").replace("&lt;", "<").replace("&amp;", "&")
 
 
 def reply_text(language: Language, reply: Reply) -> str:
@@ -33,52 +48,6 @@ def reply_text(language: Language, reply: Reply) -> str:
     return f"*{t(language, f'reply.{reply.phase}')}*"
 
 
-def verdict(language: Language, reply: Reply) -> str:
-    """What stands below a finished reply: its reward as a bar, what the reward model chose from, length and speed."""
-    parts = []
-    if reply.dropped:
-        parts.append(f'<p class="pg-facts">{t(language, "reply.dropped", count=reply.dropped)}</p>')
-    if reply.reward is not None:
-        parts.append(_gauge(language, reply.reward, reply.percentile))
-    facts = [t(language, "reply.tokens", count=reply.tokens), t(language, "reply.speed", rate=f"{reply.tokens_per_s:,.0f}")]
-    if reply.finish:
-        facts.append(t(language, f"reply.finish.{reply.finish}"))
-    if reply.reward is None and reply.finish != "cancelled":
-        facts.append(t(language, "reply.unscored"))
-    parts.append(f'<p class="pg-facts">{" · ".join(facts)}</p>')
-    if reply.candidates:
-        rows = "".join(_candidate(language, candidate) for candidate in reply.candidates)
-        parts.append(f'<p class="pg-facts pg-picked">{t(language, "reply.picked", n=len(reply.candidates))}</p>')
-        parts.append(f'<ol class="pg-candidates">{rows}</ol>')
-    return f'<div class="pg-verdict">{"".join(parts)}</div>'
-
-
-def _gauge(language: Language, reward: float, percentile: float | None) -> str:
-    label = t(language, "reply.reward")
-    if percentile is None:
-        return f'<p class="pg-reward"><span>{label}</span> <b>{_signed(reward)}</b></p>'
-    place = t(language, "reply.percentile", percent=f"{percentile:.0f}")
-    numbers = f'<p class="pg-reward"><span>{label}</span> <b>{_signed(reward)}</b> <span>{place}</span></p>'
-    return numbers + _bar("meter", label, percentile)
-
-
-def _signed(reward: float) -> str:
-    """A reward with its sign, a true minus among them."""
-    return f"{reward:+.2f}".replace("-", "−")
-
-
-def _bar(role: str, label: str, percent: float) -> str:
-    """A plain bar, *percent* of it filled."""
-    value = f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent:.0f}"'
-    return f'<div class="pg-bar" role="{role}" aria-label="{escape(label)}" {value}><i style="width:{percent:.1f}%"></i></div>'
-
-
-def _candidate(language: Language, candidate: Candidate) -> str:
-    fill = "" if candidate.percentile is None else f'<i style="width:{candidate.percentile:.1f}%"></i>'
-    text = escape(candidate.text) or t(language, "reply.empty")
-    return f'<li><b>{_signed(candidate.reward)}</b><span class="pg-bar">{fill}</span><q>{text}</q></li>'
-
-
 def stepper(language: Language, watch: RunWatch | None, starting: bool, failure: str | None) -> str:
     """The stages of a run as a row of steps, below it one bar and one sentence for the whole."""
     progress = watch.progress if watch else None
@@ -86,9 +55,9 @@ def stepper(language: Language, watch: RunWatch | None, starting: bool, failure:
         key = "train.failed" if failure else "train.starting" if starting else "train.none"
         return f'<div class="pg-train"><p class="pg-state">{escape(t(language, key, message=failure))}</p></div>'
     steps = "".join(_step(language, stage, state) for stage, state in _states(progress, watch.alive).items())
-    bar = _bar("progressbar", t(language, "train.progress"), 100 * progress.fraction)
+    filled = bar("progressbar", t(language, "train.progress"), 100 * progress.fraction)
     state = t(language, "train.starting") if starting and not watch.alive else escape(sentence(language, watch, progress, failure))
-    return f'<div class="pg-train"><ol class="pg-stepper">{steps}</ol>{bar}<p class="pg-state">{state}</p></div>'
+    return f'<div class="pg-train"><ol class="pg-stepper">{steps}</ol>{filled}<p class="pg-state">{state}</p></div>'
 
 
 def _step(language: Language, stage: str, state: str) -> str:
@@ -154,7 +123,7 @@ def samples(language: Language, logs: dict[str, StageLog]) -> str:
 def _sample_card(language: Language, stage: str, event: list[Sample]) -> str:
     said = "".join(
         f"<dt>{escape(sample.prompt)}</dt><dd>{escape(sample.reply) or '…'}"
-        + (f' <b class="pg-tag">{_signed(sample.reward)}</b>' if sample.reward is not None else "")
+        + (f' <b class="pg-tag">{signed(sample.reward)}</b>' if sample.reward is not None else "")
         + "</dd>"
         for sample in event
     )

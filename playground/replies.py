@@ -7,14 +7,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from modelkit.chat import Message, encode_prompt, stop_ids
+from modelkit.chat import Message, stop_ids
 from modelkit.errors import UserError
+from playground.chat_settings import ChatSettings
+from playground.fitting import fit
 from playground.models import Entry, Loaded, Models
-from playground.settings import MAX_CANDIDATES, MAX_TOKENS
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from modelkit.generation.batch import Finish
 
 FRAME_SECONDS = 1 / 15
@@ -24,27 +23,8 @@ Phase = Literal["waiting", "loading", "writing", "scoring", "done"]
 
 
 @dataclass(frozen=True)
-class ChatSettings:
-    """How a reply is sampled. ``candidates`` is the n of best-of-n, which only the reward model's column uses."""
-
-    temperature: float = 0.7
-    top_p: float = 0.95
-    max_tokens: int = 96
-    seed: int = 0
-    candidates: int = 8
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_tokens <= MAX_TOKENS:
-            raise UserError(f"the reply may have from 1 to {MAX_TOKENS} tokens, not {self.max_tokens}.")
-        if not 1 <= self.candidates <= MAX_CANDIDATES:
-            raise UserError(f"the reward model may choose from 1 to {MAX_CANDIDATES} replies, not {self.candidates}.")
-        if not 0 <= self.temperature <= 2 or not 0 < self.top_p <= 1:
-            raise UserError("the temperature lies between 0 and 2, top-p above 0 and at most 1.")
-
-
-@dataclass(frozen=True)
 class Candidate:
-    """One of the replies a reward model chose from."""
+    """One of the samples that the reply was chosen from."""
 
     text: str
     finish: Finish | None
@@ -56,9 +36,10 @@ class Candidate:
 class Reply:
     """What is known of a reply so far.
 
-    ``reward`` is raw; ``percentile`` (0…100) its place among the run's SFT replies. ``dropped`` counts the oldest turns left out
-    because the model's context is too short. ``candidates`` are ranked, the best (which is ``text``) first; while they are being
-    written, ``drawn`` of ``wanted`` are finished. ``error`` is a sentence for the visitor.
+    ``reward`` is raw, and by the reward model called ``judge``; ``percentile`` (0…100) is its place among the run's SFT replies.
+    ``dropped`` counts the oldest turns left out because the model's context is too short. ``candidates`` are ranked, the best first;
+    ``text`` is the one at ``picked``. While they are being written, ``drawn`` of ``wanted`` are finished. ``settings`` are those that
+    it was sampled with. ``error`` is a sentence for the visitor.
     """
 
     checkpoint: str
@@ -69,11 +50,24 @@ class Reply:
     seconds: float = 0.0
     reward: float | None = None
     percentile: float | None = None
+    judge: str | None = None
     candidates: tuple[Candidate, ...] = ()
+    picked: int = 0
     drawn: int = 0
     wanted: int = 1
     dropped: int = 0
+    settings: ChatSettings | None = None
     error: str | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is something in it that later rounds should see."""
+        return self.error is None and bool(self.text)
+
+    def picking(self, candidate: int) -> Reply:
+        """The same with another of its candidates as the reply."""
+        chosen = self.candidates[candidate]
+        return replace(self, text=chosen.text, finish=chosen.finish, reward=chosen.reward, percentile=chosen.percentile, picked=candidate)
 
     @property
     def tokens_per_s(self) -> float:
@@ -89,63 +83,77 @@ def stream_reply(
     Once *cancelled* turns true, or the iterator is closed, the work ends within one decoding step. What a visitor can mend
     arrives as ``error`` of the last snapshot, not as an exception.
     """
-    reply = Reply(checkpoint)
+    reply = asked = Reply(checkpoint, phase="loading", settings=settings)
     try:
-        for reply in _stream(models, checkpoint, messages, settings, cancelled):
+        for reply in _stream(models, asked, messages, cancelled):
             yield reply
     except UserError as error:
         yield replace(reply, phase="done", error=str(error))
 
 
-def _stream(
-    models: Models, checkpoint: str, messages: Sequence[Message], settings: ChatSettings, cancelled: Callable[[], bool]
-) -> Iterator[Reply]:
-    reply = Reply(checkpoint, phase="loading")
+def _stream(models: Models, reply: Reply, messages: Sequence[Message], cancelled: Callable[[], bool]) -> Iterator[Reply]:
+    settings = reply.settings or ChatSettings()
     yield reply
-    entry = models.entry(checkpoint)
+    entry = models.entry(reply.checkpoint)
     judging = entry.kind == "reward"
     loaded = models.language(_writer(models, entry) if judging else entry)
+    reply = replace(reply, wanted=settings.best_of if judging else settings.n)
+    if settings.system:
+        messages = [Message(role="system", content=settings.system), *messages]
     ids, kept, dropped = fit(loaded.tokenizer, messages, loaded.engine.context, settings.max_tokens)
-    reply = replace(reply, phase="waiting", dropped=dropped, wanted=settings.candidates if judging else 1)
-    drafts, reply = yield from _write(loaded, ids, settings, reply, cancelled)
+    drafts, reply = yield from _write(loaded, ids, settings, replace(reply, phase="waiting", dropped=dropped), cancelled)
     if reply.error:
         yield replace(reply, phase="done", finish="error")
         return
-    if not judging:
-        reply = replace(reply, text=drafts[0].text, finish=drafts[0].finish)
-    if cancelled():
-        yield replace(reply, phase="done", finish="cancelled")
-        return
-    yield replace(reply, phase="scoring")
-    ranked = _score(models, entry, kept, drafts)
-    if judging:
-        reply = replace(reply, text=ranked[0].text, finish=ranked[0].finish, candidates=tuple(ranked))
-    if ranked:
-        reply = replace(reply, reward=ranked[0].reward, percentile=ranked[0].percentile)
-    yield replace(reply, phase="done")
+    yield from finished(models, entry, kept, drafts, reply, cancelled)
 
 
 @dataclass
-class _Draft:
-    """A reply being written."""
+class Draft:
+    """A sample being written."""
 
     written: str = ""
     finish: Finish | None = None
 
     @property
     def text(self) -> str:
+        """What it says, without blanks around it."""
         return self.written.strip()
+
+
+def finished(
+    models: Models, entry: Entry | None, prompt: list[Message], drafts: list[Draft], reply: Reply, cancelled: Callable[[], bool]
+) -> Iterator[Reply]:
+    """The last snapshots of a reply whose samples are written: scoring it, then done, the best sample first.
+
+    :param entry: whose run's reward model scores; ``None`` for one that comes from outside.
+    """
+    if len(drafts) == 1 or cancelled():
+        longest = max(drafts, key=lambda draft: len(draft.text))
+        reply = replace(reply, text=longest.text, finish=longest.finish)
+    if cancelled():
+        yield replace(reply, phase="done", finish="cancelled")
+        return
+    yield replace(reply, phase="scoring")
+    ranked, judge = score(models, entry, prompt, drafts)
+    if ranked:
+        reply = replace(reply, judge=judge, candidates=tuple(ranked) if len(ranked) > 1 else (), picked=0)
+        best = ranked[0]
+        reply = replace(reply, text=best.text, finish=best.finish, reward=best.reward, percentile=best.percentile)
+    elif len(drafts) > 1:
+        reply = replace(reply, text=drafts[0].text, finish=drafts[0].finish)
+    yield replace(reply, phase="done")
 
 
 def _write(
     loaded: Loaded, ids: list[int], settings: ChatSettings, reply: Reply, cancelled: Callable[[], bool]
-) -> Generator[Reply, None, tuple[list[_Draft], Reply]]:
+) -> Generator[Reply, None, tuple[list[Draft], Reply]]:
     """Write ``reply.wanted`` replies to one prompt, whose prefill they share. A single one is shown while it grows."""
     from modelkit.generation.requests import Request
     from modelkit.generation.sampling import Sampling
 
     n = reply.wanted
-    drafts = [_Draft() for _ in range(n)]
+    drafts = [Draft() for _ in range(n)]
     sampling = Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature, top_p=settings.top_p, seed=settings.seed)
     asked = loaded.engine.submit(Request(ids, sampling, stop_ids(loaded.tokenizer, loaded.model), n=n), cancelled)
     yield reply
@@ -172,18 +180,22 @@ def _write(
     return drafts, reply
 
 
-def _score(models: Models, entry: Entry, prompt: list[Message], drafts: list[_Draft]) -> list[Candidate]:
-    """The drafts with their rewards, the best first; none while the run has no reward model."""
-    judge = models.reward(entry)
-    if judge is None:
-        return []
+def score(models: Models, entry: Entry | None, prompt: list[Message], drafts: list[Draft]) -> tuple[list[Candidate], str | None]:
+    """The drafts with their rewards, the best first, and the reward model's id; nothing while there is none.
+
+    The run's own reward model scores; what comes from outside is scored by the first one there is.
+    """
+    judge = models.sibling(entry, "reward") if entry else next((other for other in models.catalogue() if other.kind == "reward"), None)
+    loaded = models.reward(judge) if judge else None
+    if judge is None or loaded is None:
+        return [], None
     conversations = [[*prompt, Message(role="assistant", content=draft.text)] for draft in drafts]
-    rewards = judge.worker.run(lambda: judge.model.score(conversations)).result()
+    rewards = loaded.worker.run(lambda: loaded.model.score(conversations)).result()
     found = [
-        Candidate(draft.text, draft.finish, reward, judge.reference.percentile(reward) if judge.reference else None)
+        Candidate(draft.text, draft.finish, reward, loaded.reference.percentile(reward) if loaded.reference else None)
         for draft, reward in zip(drafts, rewards, strict=True)
     ]
-    return sorted(found, key=lambda candidate: -candidate.reward)
+    return sorted(found, key=lambda candidate: -candidate.reward), judge.id
 
 
 def _writer(models: Models, judge: Entry) -> Entry:
@@ -192,23 +204,3 @@ def _writer(models: Models, judge: Entry) -> Entry:
     if writer is None:
         raise UserError("a reward model chooses among the SFT checkpoint's replies, and this run has none yet: choose another checkpoint.")
     return writer
-
-
-def fit(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], context: int | None, max_tokens: int
-) -> tuple[list[int], list[Message], int]:
-    """Token ids of as much of a conversation as leaves room for an answer, those messages, and the number of turns dropped.
-
-    The oldest turns go first. Room is *max_tokens*, or a quarter of the context where that is less.
-
-    :raises UserError: when the last message alone is too long.
-    """
-    if tokenizer.chat_template is None:
-        messages = messages[-1:]
-    room = context - min(max_tokens, context // 4) if context else None
-    for start in range(0, len(messages), 2):
-        kept = list(messages[start:])
-        ids = encode_prompt(tokenizer, kept) if tokenizer.chat_template else list(tokenizer(kept[-1]["content"])["input_ids"])
-        if room is None or len(ids) <= room:
-            return ids, kept, start // 2
-    raise UserError(f"the message is {len(ids)} tokens long, but this model can read {room} beside its answer: shorten it.")

@@ -10,7 +10,8 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from playground import texts
-from playground.conversation import Boards
+from playground.boards import Boards
+from playground.endpoints import Served
 from playground.models import Models
 from playground.settings import Settings
 from playground.texts import Language
@@ -20,9 +21,12 @@ from playground.ui.front import Front
 from playground.ui.head import head
 from playground.ui.headers import ContentPolicy
 from playground.ui.theme import CSS, SCRIPTS, theme
+from playground.writers import Writers
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from leaderboards.votes.store import Store
 
 
 @dataclass
@@ -34,6 +38,13 @@ class Services:
     watches: Watches
     rankings: Callable[[Language], pd.DataFrame]
     boards: Boards = field(default_factory=Boards)
+    served: tuple[Served, ...] = ()
+    store: Store | None = None
+
+    @property
+    def writers(self) -> Writers:
+        """Whoever can fill a column."""
+        return Writers(self.models, self.served)
 
 
 _MAX_WAITING = 256

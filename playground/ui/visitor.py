@@ -1,12 +1,15 @@
-"""What a request tells of its visitor: the language they read, and a name for their tab that says nothing about them."""
+"""What a request tells of its visitor: the language they read, and a name that says nothing about them; and what they are told."""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import gradio as gr
 
+from modelkit.errors import UserError
 from playground.texts import LANGUAGES, Language, language_of
 
 LANGUAGE_COOKIE, THEME_COOKIE = "pg-language", "pg-theme"
@@ -26,3 +29,12 @@ def chosen_language(cookie: str | None, accept_language: str | None) -> Language
 def session(request: gr.Request) -> str:
     """The tab's name: random, new with every load of the page."""
     return request.session_hash or secrets.token_hex(8)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What a visitor can mend is shown on the page, and nowhere else."""
+    try:
+        yield
+    except UserError as error:
+        raise gr.Error(str(error), print_exception=False) from None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from playground.conversation import Boards
+from playground.boards import Boards
 from playground.models import Models
 from playground.settings import Settings
 from playground.training import Trainer, Watches

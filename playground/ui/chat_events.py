@@ -1,0 +1,267 @@
+"""What the chat tab's events do. All that a visitor has said lives in the board of their tab, not in the page."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from playground import fragments, transcript
+from playground.chat_settings import Setting
+from playground.conversation import Board
+from playground.links import read_link, write_link
+from playground.prompts import examples
+from playground.settings import COLUMNS
+from playground.texts import Language, t
+from playground.ui import visitor
+from playground.ui.chat_face import Face, setting_of, shown
+from playground.ui.chat_messages import View
+from playground.ui.picker import assign, offer
+
+if TYPE_CHECKING:
+    from playground.ui.app import Services
+
+_LAST_WORDS_SECONDS = 1.0
+_log = logging.getLogger(__name__)
+Updates = dict[Any, Any]
+Handler = Callable[..., Any]
+
+
+def _read_arrival(told: str) -> tuple[str, str]:
+    """The tab's key and the address's query, from what the page's script told; empty where it told nonsense."""
+    try:
+        said = json.loads(told or "{}")
+        return str(said.get("key", "")), str(said.get("query", ""))
+    except (ValueError, AttributeError):
+        return "", ""
+
+
+class Events:
+    """The tab's handlers. Each returns updates by component; ``asked`` counts the askings, and its change lets the columns answer."""
+
+    def __init__(self, services: Services, face: Face, asked: gr.State, counted: gr.State, seen: gr.State) -> None:
+        self._services, self._face = services, face
+        self._asked, self._counted, self._seen = asked, counted, seen
+
+    def begin(self, text: str, asked: int, request: gr.Request, *values: Any) -> Updates:
+        """Put a message to the columns shown."""
+
+        def ask(board: Board) -> bool:
+            return board.begin(text or "", shown(values))
+
+        updates = self._ask(ask, asked, values, request)
+        return {**updates, self._face.prompt: ""} if updates else {}
+
+    def begin_with(self, row: list[str], asked: int, request: gr.Request, *values: Any) -> Updates:
+        """Put one of the prompts on offer to the columns."""
+        return self._ask(lambda board: board.begin(row[0], shown(values)), asked, values, request)
+
+    def again(self, asked: int, request: gr.Request, *values: Any) -> Updates:
+        """Ask every column the last message once more."""
+        return self._ask(lambda board: board.again(shown(values)), asked, values, request)
+
+    def again_in(self, column: int) -> Handler:
+        """The handler that asks one column the last message once more."""
+
+        def again(asked: int, request: gr.Request, *values: Any) -> Updates:
+            return self._ask(lambda board: board.again(shown(values), column), asked, values, request)
+
+        return again
+
+    def edit(self, column: int) -> Handler:
+        """The handler that asks something else in a round, in all columns, where it was edited in one; what followed is forgotten."""
+
+        def edit(event: gr.EditData, asked: int, request: gr.Request, *values: Any) -> Updates:
+            index = event.index if isinstance(event.index, int) else event.index[0]
+            place = self._view(request).place_of(column, index)
+            text = fragments.typed(str(event.value))
+            return self._ask(lambda board: board.edit(place, text, shown(values)), asked, values, request)
+
+        return edit
+
+    def answer(self, column: int) -> Handler:
+        """The handler that lets one column answer, if it has been asked."""
+        chat, stop = self._face.columns[column].chat, self._face.columns[column].stop
+
+        def answer(request: gr.Request) -> Iterator[Updates]:
+            board, view = self._board(request), self._view(request)
+            setting = board.setting or Setting()
+            if not board.at_work(column):
+                return
+            place = len(board.rounds) - 1
+            past = [message for earlier in range(place) for message in view.round(earlier, column)]
+            try:
+                for _ in board.answer(column, self._services.writers.write, setting.of(column)):
+                    yield {chat: [*past, *view.round(place, column)]}
+            except Exception:
+                name = secrets.token_hex(4)
+                _log.exception("reply %s failed", name)
+                board.fail(column, t(view.language, "reply.failed", id=name))
+            if not board.at_work(column):
+                yield {chat: view.column(column), stop: gr.Button(visible=False)}
+
+        return answer
+
+    def settle(self, request: gr.Request) -> Updates:
+        """When the last column has finished: Send comes back, and replies are compared with their neighbours'."""
+        return {} if self._board(request).busy else self._conversations(request)
+
+    def stop(self, column: int | None = None) -> Handler:
+        """The handler that stops one column, or all."""
+
+        def stop(request: gr.Request) -> None:
+            self._board(request).stop(column)
+
+        return stop
+
+    def undo(self, request: gr.Request) -> Updates:
+        """Take the last message back into the prompt."""
+        taken = self._board(request).undo()
+        return {**self._conversations(request), **({self._face.prompt: taken} if taken else {})}
+
+    def clear(self, request: gr.Request) -> Updates:
+        """Forget what was said."""
+        self._board(request).clear()
+        return self._conversations(request)
+
+    def pick(self, event: gr.EventData, request: gr.Request) -> Updates:
+        """Go on with another of the samples that a reply was picked from."""
+        try:
+            place, column, candidate = (int(part) for part in str(event.told).split("."))
+        except (ValueError, KeyError):
+            return {}
+        self._board(request).pick(place, column, candidate)
+        view = self._view(request)
+        return {chat: view.column(place) for place, chat in enumerate(self._face.chats) if not view.board.at_work(place)}
+
+    def choose(self, column: int) -> Handler:
+        """The handler of another checkpoint at a column's head: what stands there while nobody has spoken, and who wrote what."""
+        chat = self._face.columns[column].chat
+
+        def choose(chosen: str | None, request: gr.Request) -> Updates:
+            board, language = self._board(request), visitor.language(request)
+            choice = self._services.writers.choice(chosen, language) if chosen else None
+            if choice:
+                board.chosen[column] = choice.id
+            if board.at_work(column):
+                return {}
+            empty = t(language, f"chat.empty.{choice.kind}") if choice else None
+            return {chat: gr.Chatbot(self._view(request).column(column), placeholder=empty)}
+
+        return choose
+
+    def show_columns(self, count: int) -> Updates:
+        """The visitor has chosen how many columns there are; from now on that is kept."""
+        return {self._counted: True, **self._visible(int(count))}
+
+    def show_own(self, apart: bool) -> Updates:
+        """Settings in every column, or shared ones."""
+        return {column.folder: gr.Accordion(visible=apart) for column in self._face.columns}
+
+    def link(self, prompt: str, request: gr.Request, *values: Any) -> Updates:
+        """The address of what is set now, with the message that is being typed or was asked last."""
+        board = self._board(request)
+        with visitor.told():
+            asked = (prompt or "").strip() or (board.rounds[-1].prompt if board.rounds else "")
+            board.link = write_link(setting_of(asked, *values))
+        return {self._face.link: gr.Textbox(board.link, visible=True)}
+
+    def export(self, kind: str) -> Handler:
+        """The handler that gives the conversation as text, which the browser saves as a file."""
+
+        def export(request: gr.Request) -> str:
+            if kind == "jsonl":
+                return transcript.jsonl(self._board(request))
+            return transcript.markdown(self._board(request), self._services.writers, visitor.language(request))
+
+        return export
+
+    def arrive(self, arrival: str, request: gr.Request) -> Updates:
+        """The page has been loaded, perhaps again: what the tab said before, or what the address asks for."""
+        key, query = _read_arrival(arrival)
+        board = self._services.boards.join(visitor.session(request), key)
+        board.stop()
+        until = time.monotonic() + _LAST_WORDS_SECONDS
+        while board.busy and time.monotonic() < until:
+            time.sleep(0.02)
+        linked = read_link(query) if query != board.link else None
+        if linked:
+            board.clear()
+            board.setting, board.link = linked, query
+        setting = board.setting or Setting()
+        wanted = [name or None for name in setting.models] + [None] * (COLUMNS - len(setting.models))
+        updates = self._offers((), bool(setting.models), len(setting.models), wanted, request)
+        updates |= self._conversations(request) | self._face.showing(setting)
+        return {**updates, self._face.prompt: setting.prompt if linked else ""}
+
+    def refresh(self, seen: tuple[int, ...], counted: bool, request: gr.Request, count: int, *chosen: str | None) -> Updates:
+        """Offer the checkpoints written since, and say what is being trained; only what has changed is sent."""
+        return self._offers(seen, counted, int(count), list(chosen), request)
+
+    def leave(self, request: gr.Request) -> None:
+        """The visitor has closed the page."""
+        self._services.boards.leave(visitor.session(request))
+
+    def _ask(self, ask: Callable[[Board], bool], asked: int, values: Sequence[Any], request: gr.Request) -> Updates:
+        board = self._board(request)
+        with visitor.told():
+            setting = setting_of("", *values)
+            if not ask(board):
+                return {}
+        board.setting = setting
+        return {self._asked: asked + 1, **self._conversations(request)}
+
+    def _offers(self, seen: tuple[int, ...], counted: bool, count: int, chosen: Sequence[str | None], request: gr.Request) -> Updates:
+        face, writers, language = self._face, self._services.writers, visitor.language(request)
+        choices = writers.choices(language)
+        notice = self._notice(language, bool(choices))
+        now = (hash(notice), hash((language, tuple(choice.id for choice in choices))))
+        updates: Updates = {}
+        if now[:1] != seen[:1]:
+            updates |= {self._seen: now, face.banner: gr.HTML(notice, visible=bool(notice))}
+        if now[1:] == seen[1:]:
+            return updates
+        defaults = writers.defaults()
+        wanted = count if counted else max(1, len(defaults))
+        values = assign(choices, defaults, chosen)
+        run = next((entry.run for entry in self._services.models.catalogue() if entry.run), None)
+        return {
+            **updates,
+            self._seen: now,
+            self._counted: counted,
+            face.examples: gr.Dataset(samples=[[text] for text in examples(run, language)]),
+            face.count: wanted,
+            face.send: gr.Button(interactive=bool(choices)),
+            **(self._visible(wanted) if choices else {}),
+            **{column.selector: offer(choices, value) for column, value in zip(face.columns, values, strict=True)},
+        }
+
+    def _visible(self, count: int) -> Updates:
+        return {column.box: gr.Column(visible=place < count) for place, column in enumerate(self._face.columns)}
+
+    def _conversations(self, request: gr.Request) -> Updates:
+        view, face = self._view(request), self._face
+        busy, some = view.board.busy, bool(self._services.writers.choices(view.language))
+        updates: Updates = {face.send: gr.Button(visible=not busy, interactive=some), face.stop: gr.Button(visible=busy)}
+        for place, column in enumerate(face.columns):
+            updates[column.chat] = view.column(place)
+            updates[column.stop] = gr.Button(visible=view.board.at_work(place))
+        return updates
+
+    def _board(self, request: gr.Request) -> Board:
+        return self._services.boards.of(visitor.session(request))
+
+    def _view(self, request: gr.Request) -> View:
+        return View.of(self._board(request), self._services.writers, visitor.language(request))
+
+    def _notice(self, language: Language, anything: bool) -> str:
+        trainer = self._services.trainer
+        watch = self._services.watches.of(trainer.run.name if trainer.run else None)
+        if watch:
+            watch.poll()
+        return fragments.banner(language, watch, trainer, anything)

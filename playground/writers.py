@@ -1,0 +1,67 @@
+"""Whoever can fill a column: the checkpoints of the opened runs, and the models that the operator has served elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from modelkit.chat import Message
+from modelkit.errors import UserError
+from modelkit.run import StageKind
+from playground.chat_settings import ChatSettings
+from playground.endpoints import PREFIX, Served
+from playground.models import Models
+from playground.replies import Draft, Reply, finished, stream_reply
+from playground.texts import Language
+
+WriterKind = StageKind | Literal["endpoint"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Something a column can show. ``id`` is all that a visitor ever sends of it."""
+
+    id: str
+    title: str
+    kind: WriterKind
+
+
+@dataclass(frozen=True)
+class Writers:
+    """The checkpoints first, in their runs' order, then the served models."""
+
+    models: Models
+    served: tuple[Served, ...] = ()
+
+    def choices(self, language: Language) -> list[Choice]:
+        """What a visitor may choose from, now."""
+        own = [Choice(entry.id, entry.title(language), entry.kind) for entry in self.models.catalogue()]
+        return own + [Choice(other.id, other.title, "endpoint") for other in self.served]
+
+    def choice(self, name: str, language: Language) -> Choice | None:
+        """The choice called *name*, while there is one."""
+        return next((choice for choice in self.choices(language) if choice.id == name), None)
+
+    def defaults(self) -> list[str]:
+        """What the columns show first."""
+        return self.models.defaults() or [other.id for other in self.served]
+
+    def write(self, checkpoint: str, messages: Sequence[Message], settings: ChatSettings, cancelled: Callable[[], bool]) -> Iterator[Reply]:
+        """The reply of whoever is called *checkpoint*, as :func:`playground.replies.stream_reply` gives it."""
+        if not checkpoint.startswith(PREFIX):
+            return stream_reply(self.models, checkpoint, messages, settings, cancelled)
+        return self._ask(checkpoint, messages, settings, cancelled)
+
+    def _ask(self, name: str, messages: Sequence[Message], settings: ChatSettings, cancelled: Callable[[], bool]) -> Iterator[Reply]:
+        reply, drafts = Reply(name, settings=settings), list[Draft]()
+        try:
+            served = next((other for other in self.served if other.id == name), None)
+            if served is None:
+                raise UserError("this model is not in the list: choose one of those offered.")
+            for reply, drafts in served.stream(messages, settings, cancelled):  # noqa: B007  what was last written is scored
+                yield reply
+            lead = [Message(role="system", content=settings.system)] if settings.system else []
+            yield from finished(self.models, None, [*lead, *messages], drafts, reply, cancelled)
+        except UserError as error:
+            yield replace(reply, phase="done", error=str(error))
