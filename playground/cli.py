@@ -59,10 +59,15 @@ def page(
     ] = None,
     train: Annotated[bool, typer.Option(help="Train the recipe when there is no checkpoint to talk to.")] = True,
     recipe: Annotated[Path, typer.Option(help="What is trained then.", show_default="recipes/pocket.yaml")] = POCKET_RECIPE,
+    endpoint: Annotated[
+        list[str],
+        typer.Option(help="TITLE=MODEL@URL: a model behind an OpenAI-compatible server, offered in the chat. Repeat for several."),
+    ] = [],  # noqa: B006
+    endpoint_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the endpoints' key.")] = None,
 ) -> None:
     """Chat with the checkpoints of a run side by side, watch it being trained, compare its stages."""
     with one_sentence():
-        run(resolve(runs, host, port, recipe if train else None))
+        run(resolve(runs, host, port, recipe if train else None, endpoint, endpoint_key_env))
 
 
 @app.command()
@@ -121,17 +126,19 @@ def chat(
 def run(settings: Settings) -> None:
     """Show the page until ^C, SIGTERM or a closed terminal, then stop the trainer this process has started."""
     from leaderboards.votes.store import Store, address
+    from playground.endpoints import Served
     from playground.models import Models
     from playground.training import Trainer, Watches
     from playground.ui.app import Services, build, launch
 
+    served = tuple(Served.parse(text, settings.endpoint_key_env) for text in settings.endpoints)
     votes = Store(address(None, settings.runs))
     models = Models([settings.runs], settings.memory_bytes)
     trainer = Trainer(settings)
     finished = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: finished.set())
-    services = Services(models, trainer, Watches(models, trainer), lambda language: rankings(models, language), store=votes)
+    services = Services(models, trainer, Watches(models, trainer), lambda language: rankings(models, language), served=served, store=votes)
     page = build(settings, services)
     url = launch(page, settings)
     print(f"RLHF Playground is at {url} and shows the runs in {settings.runs}.", flush=True)

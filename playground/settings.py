@@ -21,7 +21,7 @@ COLUMNS = 4
 MAX_PROMPT_CHARACTERS = 8000
 MAX_TOKENS = 512
 MAX_CANDIDATES = 16
-"""Most replies that a reward model may choose from."""
+"""Most samples that a reply may be picked from."""
 
 POCKET_RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "pocket.yaml"
 
@@ -30,7 +30,8 @@ class Settings(BaseModel):
     """Resolved settings of one server process.
 
     ``runs`` is a run or a folder of runs; ``recipe`` is trained into ``runs/<recipe's name>`` when nothing can be chatted with
-    (``None`` switches that off) by running ``trainer``; ``memory_bytes`` bounds the weights kept loaded.
+    (``None`` switches that off) by running ``trainer``; ``memory_bytes`` bounds the weights kept loaded. ``endpoints`` are models
+    served elsewhere (``TITLE=MODEL@URL``), whose key the environment variable ``endpoint_key_env`` holds.
     """
 
     runs: Path
@@ -39,6 +40,8 @@ class Settings(BaseModel):
     recipe: Path | None = POCKET_RECIPE
     trainer: tuple[str, ...] = (sys.executable, "-m", "trainers")
     memory_bytes: int = 4 << 30
+    endpoints: tuple[str, ...] = ()
+    endpoint_key_env: str | None = None
 
     @property
     def training_run(self) -> Path | None:
@@ -46,8 +49,16 @@ class Settings(BaseModel):
         return self.runs / self.recipe.stem if self.recipe else None
 
 
-def resolve(runs: Path | None, host: str | None, port: int | None, recipe: Path | None) -> Settings:
-    """Fill in what the command line left open from ``PLAYGROUND_RUNS``, ``GRADIO_SERVER_NAME`` and ``GRADIO_SERVER_PORT``.
+def resolve(
+    runs: Path | None,
+    host: str | None,
+    port: int | None,
+    recipe: Path | None,
+    endpoints: Sequence[str] = (),
+    endpoint_key_env: str | None = None,
+) -> Settings:
+    """Fill in what the command line left open from ``PLAYGROUND_RUNS``, ``GRADIO_SERVER_NAME``, ``GRADIO_SERVER_PORT`` and
+    ``PLAYGROUND_ENDPOINTS`` (several are separated by semicolons).
 
     :raises UserError: when the runs or the recipe are not there, or the port is no port or in use.
     """
@@ -60,8 +71,14 @@ def resolve(runs: Path | None, host: str | None, port: int | None, recipe: Path 
         raise UserError(f"there is no recipe at {recipe}: check the path, or start with --no-train.")
     folder = named or Path("runs")
     folder.mkdir(parents=True, exist_ok=True)
+    named_elsewhere = [text for text in os.environ.get("PLAYGROUND_ENDPOINTS", "").split(";") if text.strip()]
     settings = Settings(
-        runs=folder.resolve(), host=host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), port=port or _port(), recipe=recipe
+        runs=folder.resolve(),
+        host=host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
+        port=port or _port(),
+        recipe=recipe,
+        endpoints=tuple(endpoints or named_elsewhere),
+        endpoint_key_env=endpoint_key_env,
     )
     _check_port(settings.host, settings.port)
     return settings
