@@ -1,9 +1,11 @@
-"""Prompts to try: from what the run holds out, else a few of our own."""
+"""Prompts to try: those that the run holds out, else a few of our own."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from modelkit.run import Run
 from playground.texts import EXAMPLES, Language
@@ -11,29 +13,61 @@ from playground.texts import EXAMPLES, Language
 _PER_LANGUAGE = 3
 
 
+@dataclass(frozen=True)
+class Prompt:
+    """A message to put to a model."""
+
+    text: str
+    language: Language
+    category: str | None = None
+
+    @classmethod
+    def of(cls, text: str, category: str | None = None) -> Prompt:
+        """A prompt; one with a Chinese character in it counts as Chinese."""
+        return cls(text, "zh" if any("\u4e00" <= letter <= "\u9fff" for letter in text) else "en", category)
+
+
 def examples(run: Run | None, language: Language) -> list[str]:
-    """A few prompts in both languages, the visitor's first."""
-    own = _held_out(run.benchmark() / "prompts.jsonl") if run else {}
+    """A few prompts in both languages, the visitor's first, spread evenly over what the run holds out."""
     order: tuple[Language, ...] = ("zh", "en") if language == "zh" else ("en", "zh")
-    return [prompt for name in order for prompt in own.get(name) or EXAMPLES[name]]
+    offered = prompts(run)
+    return [prompt for name in order for prompt in _spread([prompt.text for prompt in offered if prompt.language == name])]
 
 
-def _held_out(file: Path) -> dict[Language, list[str]]:
-    """Prompts of single-turn rows by language, a few spread evenly over the file; rows of another shape are passed over."""
-    found: dict[Language, list[str]] = {"en": [], "zh": []}
+def prompts(run: Run | None) -> list[Prompt]:
+    """The prompts that a run holds out, and our own for a language that it has none in."""
+    own = held_out(run) if run else []
+    languages = {prompt.language for prompt in own}
+    return own + [Prompt(text, language) for language, texts in EXAMPLES.items() if language not in languages for text in texts]
+
+
+def held_out(run: Run) -> list[Prompt]:
+    """The single-turn prompts of a run's own benchmark; rows of another shape are passed over."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = (run.benchmark() / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
-        return {}
+        return []
+    found = []
     for line in lines:
         try:
-            messages = json.loads(line)["messages"]
-            prompt = messages[0]["content"] if len(messages) == 1 else ""
-        except (ValueError, LookupError, TypeError):
+            row = json.loads(line)
+            messages = row["messages"]
+            text = messages[0]["content"] if len(messages) == 1 else ""
+            category = row.get("category")
+        except (ValueError, LookupError, TypeError, AttributeError):
             continue
-        if prompt:
-            found["zh" if any("\u4e00" <= letter <= "\u9fff" for letter in prompt) else "en"].append(prompt)
-    return {
-        language: [prompts[i * len(prompts) // _PER_LANGUAGE] for i in range(min(_PER_LANGUAGE, len(prompts)))]
-        for language, prompts in found.items()
-    }
+        if isinstance(text, str) and text.strip():
+            found.append(Prompt.of(text, category if isinstance(category, str) else None))
+    return found
+
+
+def queued(offered: Sequence[Prompt], visitor: str, number: int) -> Prompt:
+    """The prompt at a place in a visitor's queue: every visitor goes through all of them, each in an order of their own."""
+    order = list(range(len(offered)))
+    random.Random(f"{visitor} prompts {number // len(offered)}").shuffle(order)
+    return offered[order[number % len(offered)]]
+
+
+def _spread(texts: list[str]) -> list[str]:
+    shown = min(_PER_LANGUAGE, len(texts))
+    return [texts[place * len(texts) // shown] for place in range(shown)]

@@ -16,7 +16,6 @@ from typing import NamedTuple, TypeVar
 import sqlalchemy as sql
 from pydantic import BaseModel
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from leaderboards.votes.acceptance import Rules, Sorted, sort_out
 from modelkit.errors import UserError
@@ -107,9 +106,7 @@ class Store:
             wait = {"timeout": _BUSY_SECONDS} if self._sqlite else {"connect_timeout": _BUSY_SECONDS}
             self._engine = sql.create_engine(self._url, connect_args=wait, pool_pre_ping=not self._sqlite)
         except (ArgumentError, NoSuchModuleError):
-            raise UserError(
-                f"{VARIABLE} is no database's URL: write a path, or postgresql+psycopg://user:password@host/database."
-            ) from None
+            raise UserError("that is no database's URL: write a path, or postgresql+psycopg://user:password@host/database.") from None
         except ModuleNotFoundError as missing:
             raise UserError(
                 f"the driver {missing.name} is not installed: pip install 'psycopg[binary]', and write postgresql+psycopg://… ."
@@ -158,9 +155,9 @@ class Store:
 
     def counts(self) -> dict[str, int]:
         """How many votes have which status."""
-        asked = sql.select(_votes.c.status, sql.func.count().label("count")).group_by(_votes.c.status)
+        asked = sql.select(_votes.c.status, sql.func.count().label("n")).group_by(_votes.c.status)
         with self._reading() as connection:
-            return {row.status: row.count for row in connection.execute(asked)}
+            return {row.status: row.n for row in connection.execute(asked)}
 
     def tally(self, reward_model: str) -> Tally:
         """How often the reward model with this fingerprint agreed with blind votes that nobody has rejected."""
@@ -211,14 +208,11 @@ class Store:
         self._engine.dispose()
 
     def _settle_schema(self, connection: sql.Connection) -> None:
-        for table in _metadata.sorted_tables:
-            connection.execute(CreateTable(table, if_not_exists=True))
-            for index in table.indexes:
-                connection.execute(CreateIndex(index, if_not_exists=True))
-        version = connection.scalar(sql.select(_about.c.schema))
-        if version is None:
+        if not sql.inspect(connection).has_table(_about.name):
+            _metadata.create_all(connection, checkfirst=False)  # tables of another program are an error, not ours to fill
             connection.execute(_about.insert().values(schema=SCHEMA))
-        elif version != SCHEMA:
+        version = connection.scalar(sql.select(_about.c.schema))
+        if version != SCHEMA:
             raise UserError(f"the store {self.name} has schema {version}, this version reads {SCHEMA}: use the version that made it.")
 
     @contextmanager

@@ -10,13 +10,14 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from playground import texts
+from playground.arena import Arenas
 from playground.boards import Boards
 from playground.endpoints import Served
 from playground.models import Models
 from playground.settings import Settings
 from playground.texts import Language
 from playground.training import Trainer, Watches
-from playground.ui import chat, leaderboard, train
+from playground.ui import arena, chat, leaderboard, train
 from playground.ui.front import Front
 from playground.ui.head import head
 from playground.ui.headers import ContentPolicy
@@ -40,6 +41,7 @@ class Services:
     boards: Boards = field(default_factory=Boards)
     served: tuple[Served, ...] = ()
     store: Store | None = None
+    arenas: Arenas = field(default_factory=Arenas)
 
     @property
     def writers(self) -> Writers:
@@ -59,6 +61,7 @@ def build(settings: Settings, services: Services) -> gr.Blocks:
         head(I18N)
         with gr.Tabs(selected=_first_tab(services), elem_id="pg-tabs") as tabs:
             chat.build(page, services, I18N)
+            arena.build(page, services, I18N)
             train.build(page, services, I18N)
             leaderboard.build(page, services, I18N)
         page.load(lambda: gr.Tabs(selected=_first_tab(services)), None, tabs, api_visibility="private", show_progress="hidden")

@@ -187,6 +187,15 @@ def test_a_store_of_another_version_is_left_alone(url: str) -> None:
         Store(url)
 
 
+def test_tables_of_another_program_are_not_filled(url: str) -> None:
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE votes (candidate VARCHAR)")
+    engine.dispose()
+    with pytest.raises(UserError, match="already exists"):
+        Store(url)
+
+
 def test_what_is_deleted_is_gone_from_the_files(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'votes.sqlite'}")
     store.add(vote(1, a="a secret that somebody typed"))
