@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evalkit.judge.cli import app as judge_app
 from modelkit.device import prepare_process
 from modelkit.errors import UserError, one_sentence
 
@@ -22,6 +23,7 @@ _TASKS_HELP = "Comma-separated: mmlu, cmmlu@official, a run's suite (pocket), on
 _MODEL_HELP = "Checkpoint directory (a PEFT adapter's too), or owner/name on the hub; with --endpoint, what the server calls the model."
 _RESULT_HELP = "A result folder, or its results.json."
 app = typer.Typer(help="Score checkpoints: exact protocols, intervals, and a reason for everything unscored.", no_args_is_help=True)
+app.add_typer(judge_app, name="judge")
 
 
 @app.command()

@@ -68,10 +68,9 @@ def _replies(judge: TextJudge, questions: Sequence[Question], table: Table, say:
 def _verdict(question: Question, reply: Reply) -> Verdict:
     if reply.reason is not None:
         return Verdict(unscored=reply.reason)
-    verdict = question.read(reply.text)
-    if verdict.unscored and reply.cut:
-        return replace(verdict, unscored="the judge's reply was cut off before its verdict")
-    return verdict
+    if reply.cut:  # what looks like a verdict before the end may be quoted from an answer
+        return Verdict(reason=reply.text, unscored="the judge's reply was cut off before its end")
+    return question.read(reply.text)
 
 
 def _reminder(text: str) -> list[Message]:

@@ -98,9 +98,7 @@ def _fields(place: str, number: int, entry: dict[str, Any], answers: dict[str, l
             fields = {"id": str(number), "category": "general", **reader(entry)}
             fields["references"] = answers.get(fields["id"]) or fields.get("references") or []
             return {"language": _language(entry, fields["turns"]), **fields}
-    raise DataError(
-        f"{place} is no prompt of a known layout: it needs turns, messages, instruction or question (docs/judge.md lists them)."
-    )
+    raise DataError(f"{place} is no prompt of a known layout: it needs turns, messages, instruction or question (see docs/judge.md).")
 
 
 def _language(entry: dict[str, Any], turns: Any) -> str:

@@ -146,7 +146,7 @@ class RewardJudge:
 Judge = TextJudge | RewardJudge
 
 
-def load(path: Path, dtype: str | None, device: str | None) -> Judge:
+def load(path: Path, dtype: str | None, device: str | None, max_tokens: int = MAX_TOKENS) -> Judge:
     """The judge in a checkpoint directory.
 
     :raises ModelError: when it isn't whole.
@@ -156,4 +156,4 @@ def load(path: Path, dtype: str | None, device: str | None) -> Judge:
         return RewardJudge.load(path)
     place = choose_device(device)
     model = local.load(path, "language", dtype_of(dtype or default_dtype(str(place))), place)
-    return LocalJudge(path.name, f"{fingerprint(path)} {model.dtype}", model)
+    return LocalJudge(path.name, f"{fingerprint(path)} {model.dtype} {max_tokens}", model, max_tokens)

@@ -15,6 +15,7 @@ _NUMBER = r"\[\[\s*(-?\d+(?:\.\d+)?)\s*分?\s*\]\]"
 _OVERALL = re.compile(rf"(?im)^\W*(?:overall|总评).*{_NUMBER}")
 _WINNER = re.compile(r"\[\[\s*([ABC])\s*\]\]")
 _FENCE = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
+_BROKEN = "the judge's object is no whole JSON"
 _WINNERS: dict[str, Winner] = {"A": "a", "B": "b", "C": "tie", "TIE": "tie"}
 
 
@@ -38,6 +39,8 @@ def score(text: str, criteria: Sequence[str] = ()) -> Verdict:
     found = _object(text)
     if found is not None:
         return _structured_score(found, criteria)
+    if text.lstrip().startswith("{"):
+        return Verdict(reason=text, unscored=_BROKEN)
     marks = {name: _last(re.compile(rf"(?im)^\W*{re.escape(name)}\b.*{_NUMBER}"), text) for name in criteria}
     given = {name: value for name, value in marks.items() if value is not None and _in_range(value)}
     overall = _last(_OVERALL, text)
@@ -54,6 +57,8 @@ def winner(text: str) -> Verdict:
         if named not in _WINNERS:
             return Verdict(unscored="the judge's object names no winner")
         return Verdict(winner=_WINNERS[named], reason=str(found.get("reason", "")))
+    if text.lstrip().startswith("{"):
+        return Verdict(reason=text, unscored=_BROKEN)
     marks = _WINNER.findall(text)
     if not marks:
         return Verdict(reason=text.strip(), unscored="the judge's reply names no winner")

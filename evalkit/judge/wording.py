@@ -123,8 +123,8 @@ _TEXTS: dict[Language, dict[str, str]] = {
             "Length is no merit by itself."
         ),
         "referenced": (
-            "The reference says what a right answer contains. Other wordings are as good; an answer that contradicts it in substance is wrong, "
-            "unless the reference is plainly mistaken."
+            "The reference says what a right answer contains. Other wordings are as good; an answer that contradicts it in substance "
+            "is wrong, unless the reference is plainly mistaken."
         ),
         "single": (
             "Judge the answer to the user's last message. First weigh each criterion in a sentence, then the whole; the whole is your "
@@ -133,9 +133,9 @@ _TEXTS: dict[Language, dict[str, str]] = {
         ),
         "criterion": "{name}: your reason [[number]]",
         "pair": (
-            "Which of the two answers serves the user better by these criteria? The order in which they stand means nothing. Compare them in a "
-            "few sentences, then decide. Unless another form is demanded, end with a line of its own: [[A]] if answer A is better, [[B]] if "
-            "answer B is better, [[C]] if they are equally good or equally bad."
+            "Which of the two answers serves the user better by these criteria? The order in which they stand means nothing. Compare "
+            "them in a few sentences, then decide. Unless another form is demanded, end with a line of its own: [[A]] if answer A is "
+            "better, [[B]] if answer B is better, [[C]] if they are equally good or equally bad."
         ),
         "empty": "(the answer is empty)",
     },
