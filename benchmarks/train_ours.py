@@ -148,12 +148,13 @@ def main(stage: str, work: Path, out: Path) -> None:
         for method, name in {"_rollout": "rollout", "_evaluated": "scoring", "_update": "update"}.items():
             clock.watch(loop, method, name)
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         train(loop, 0, Path(folder) / "log.jsonl", Path(folder) / "state", Progress(None, [loop.name], {loop.name: 1.0}))
-        seconds = time.perf_counter() - started
+        seconds, processor = time.perf_counter() - started, time.process_time() - worked
     phases = {name: spent for name, spent in clock.seconds.items() if name != "step"}
     versions = {"torch": torch.__version__}
-    result = {"seconds": seconds, "tokens": clock.tokens, "rows": clock.rows, "phases": phases, "versions": versions}
+    found = {"tokens": clock.tokens, "rows": clock.rows, "phases": phases, "versions": versions}
+    result = {"seconds": seconds, "processor": processor, **found}
     out.write_text(json.dumps(result), encoding="utf-8")
 
 

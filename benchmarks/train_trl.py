@@ -45,6 +45,7 @@ def rm(slices: dict[str, Any], work: Path, options: dict[str, Any]) -> Any:
     rows = [{"chosen_ids": pair["chosen"], "rejected_ids": pair["rejected"]} for pair in slices["rm"]]
     if "train_sampling_strategy" in options:
         rows = [{**row, "length": max(len(row["chosen_ids"]), len(row["rejected_ids"]))} for row in rows]
+        options = {**options, "remove_unused_columns": False}
     arguments = trl.RewardConfig(max_length=1024, learning_rate=2e-5, **options)
     model, tokenizer = reward(work), load(work)[1]
     return trl.RewardTrainer(model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
@@ -133,9 +134,9 @@ def main(stage: str, variant: str, work: Path, out: Path) -> None:
             trainer = ppo(slices, work, options, slices["batch"] if variant in ("default", "tuned, rollouts of 8") else len(slices["ppo"]))
         else:
             trainer = {"sft": sft, "rm": rm}[stage](slices, work, options)
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         trainer.train()
-        seconds = time.perf_counter() - started
+        seconds, processor = time.perf_counter() - started, time.process_time() - worked
     if phases:
         phases["update"] = seconds - sum(phases.values())
     counts = {
@@ -144,7 +145,8 @@ def main(stage: str, variant: str, work: Path, out: Path) -> None:
         "ppo": len(slices["ppo"]) * slices["reply"],
     }
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "trl": trl.__version__}
-    result = {"seconds": seconds, "tokens": counts[stage], "rows": len(slices[stage]), "phases": phases, "versions": versions}
+    found = {"tokens": counts[stage], "rows": len(slices[stage]), "phases": phases, "versions": versions}
+    result = {"seconds": seconds, "processor": processor, **found}
     out.write_text(json.dumps(result), encoding="utf-8")
 
 

@@ -128,7 +128,7 @@ def environment(folder: Path, requirement: str) -> Path:
 
 
 def run(stage: str, side: str, work: Path, threads: int, python: Path | None) -> dict[str, Any]:
-    """One side of one stage in a process: what it reports, with its peak memory in bytes and its processor time."""
+    """One side of one stage in a process: what it reports, with its peak memory in bytes."""
     out = work / "run.json"
     out.unlink(missing_ok=True)
     command: list[str | Path] = [sys.executable, "-m", "benchmarks.train_ours", stage, work, out]
@@ -136,6 +136,7 @@ def run(stage: str, side: str, work: Path, threads: int, python: Path | None) ->
         assert python is not None
         command = [python, ROOT / "benchmarks/train_trl.py", stage, side, work, out]
     settings = {"OMP_NUM_THREADS": str(threads), "PLAYGROUND_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    settings |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}  # for both: what waiting threads burn is no work
     settings |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(work / "datasets"), "TRL_EXPERIMENTAL_SILENCE": "1"}
     with tempfile.TemporaryFile() as said:
         child = subprocess.Popen(list(map(str, command)), env={**os.environ, **settings}, stdout=said, stderr=subprocess.STDOUT, cwd=ROOT)
@@ -165,13 +166,14 @@ def report(stage: str, runs: Sequence[dict[str, Any]]) -> None:
         for side, found in sides.items()
     }
     print(f"\n{stage}: bar {BARS[stage]} × the better TRL")
-    print(f"  {'side':24}{'runs':>5}{unit + '/s':>14}{'ours / it':>12}{'seconds':>10}{'peak MiB':>11}  phases, seconds")
+    print(f"  {'side':24}{'runs':>5}{unit + '/s':>14}{'ours / it':>12}{'seconds':>10}{'CPU s':>9}{'peak MiB':>11}  phases, seconds")
     for side, found in sides.items():
         middle = sorted(found, key=lambda one: one["seconds"])[len(found) // 2]
         memory = statistics.median(one["memory"] for one in found) / 2**20
+        processor = statistics.median(one["processor"] for one in found)
         ratio = f"{speeds['ours'] / speeds[side]:.2f} ×" if "ours" in speeds else ""
         phases = ", ".join(f"{name} {spent:.1f}" for name, spent in middle["phases"].items())
-        row = f"  {side:24}{len(found):5}{speeds[side]:14.2f}{ratio:>12}{middle['seconds']:10.1f}{memory:11.0f}"
+        row = f"  {side:24}{len(found):5}{speeds[side]:14.2f}{ratio:>12}{middle['seconds']:10.1f}{processor:9.1f}{memory:11.0f}"
         print(f"{row}  {phases}".rstrip())
     versions = {name: version for one in runs for name, version in one["versions"].items()}
     print("  " + ", ".join(f"{name} {version}" for name, version in versions.items()))
