@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from itertools import combinations
 from typing import Protocol
@@ -72,7 +72,7 @@ class Arena:
             self.battle = Battle.begun(secrets.token_hex(8), prompt, lineup)
             return self.battle
 
-    def answer(self, side: int, write: Writer) -> Iterator[Battle]:
+    def answer(self, side: int, write: Writer) -> Generator[Battle, None, None]:
         """Let one side of the battle answer, yielding the battle whenever its reply has changed.
 
         Yields nothing when that side has answered or is answering. Closing the iterator (a visitor has left) ends the work.

@@ -46,6 +46,14 @@ TEXTS: dict[str, tuple[str, str]] = {
     "chat.apart.info": ("They unfold below each column", "在每栏下方展开"),
     "chat.own": ("This column's settings", "本栏设置"),
     "chat.share": ("Link and export", "链接与导出"),
+    "chat.keep": ("Let the operator keep this chat", "允许运营者保存本次对话"),
+    "chat.keep.info": (
+        "Every column's conversation is kept, without name or address, to study and to train models. Switched off again, what was kept "
+        "is deleted.",
+        "将保存各栏的对话，不含姓名和地址，用于研究和训练模型。关闭后，已保存的内容会被删除。",
+    ),
+    "chat.keep.kept": ("kept as {first} … {last}", "已保存为 {first} … {last}"),
+    "chat.keep.failed": ("This chat could not be kept.", "本次对话未能保存。"),
     "chat.link": ("Link to this setting", "当前设置的链接"),
     "chat.link.make": ("Copy link", "复制链接"),
     "chat.export.jsonl": ("Save as JSONL", "保存为 JSONL"),

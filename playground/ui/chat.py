@@ -9,6 +9,7 @@ import gradio as gr
 from playground.chat_settings import PRESETS
 from playground.ui.chat_events import Events
 from playground.ui.chat_face import lay_out
+from playground.ui.sharing import Sharing
 
 if TYPE_CHECKING:
     from playground.ui.app import Services
@@ -48,6 +49,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
     with gr.Tab(i18n("tab.chat"), id="chat"):
         face = lay_out(i18n)
         arrival, parcel = gr.Textbox(visible=False), gr.Textbox(visible=False)
+        sharing = Sharing(services, services.store, i18n) if services.store else None
     asked, counted, seen = gr.State(0), gr.State(False), gr.State(())
     on = Events(services, face, asked, counted, seen)
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "undocumented"}
@@ -62,7 +64,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         column.chat.edit(on.edit(place), [asked, *face.inputs], begun, **quick)
         column.stop.click(on.stop(place), None, None, **quick)
         column.selector.change(on.choose(place), column.selector, column.chat, **quick)
-    writing = []
+    writing, settled = [], []
     for place, column in enumerate(face.columns):
         event = asked.change(
             on.answer(place),
@@ -75,8 +77,10 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
             api_name=f"column_{place + 1}",
             api_visibility="undocumented",
         )
-        event.then(on.settle, None, conversations, **quick)
+        settled.append(event.then(on.settle, None, conversations, **quick))
         writing.append(event)
+    if sharing:
+        sharing.wire(settled)
     face.stop.click(on.stop(), None, None, api_name="stop", **quick)
     face.undo.click(on.undo, None, begun, cancels=writing, api_name="undo", **quick)
     face.clear.click(on.clear, None, begun, cancels=writing, api_name="clear", **quick)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
 import gradio as gr
 
@@ -23,7 +22,7 @@ def language(request: gr.Request) -> Language:
 
 def chosen_language(cookie: str | None, accept_language: str | None) -> Language:
     """The cookie's language where it is one of ours, else that of the ``Accept-Language`` header."""
-    return cast(Language, cookie) if cookie in LANGUAGES else language_of(accept_language)
+    return cookie if cookie in LANGUAGES else language_of(accept_language)
 
 
 def session(request: gr.Request) -> str:

@@ -22,24 +22,25 @@ def binaries() -> Path | None:
 @contextmanager
 def server(programs: Path) -> Iterator[str]:
     """Start a server that listens on a free port of this machine only; gives the URL of an empty database."""
-    user = {"user": "postgres"} if os.geteuid() == 0 else {}  # the server refuses to run as root
+    user = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+
+    def call(program: str, *arguments: str) -> None:
+        command = [str(programs / program), "-D", str(folder / "data"), *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, user=user)
+
     try:
         if user:
-            shutil.chown(folder, "postgres")
+            shutil.chown(folder, user)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        data = folder / "data"
-        initialise = [programs / "initdb", "-D", data, "-U", "votes", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        subprocess.run(initialise, check=True, stdout=subprocess.DEVNULL, cwd=folder, **user)
+        call("initdb", "-U", "votes", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
         options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder}"
-        control = [programs / "pg_ctl", "-D", data, "-w", "-t", "300"]
-        started = [*control, "-l", folder / "log", "-o", options, "start"]
-        subprocess.run(started, check=True, stdout=subprocess.DEVNULL, cwd=folder, **user)
+        call("pg_ctl", "-w", "-t", "300", "-l", str(folder / "log"), "-o", options, "start")
         try:
             yield f"postgresql+psycopg://votes@127.0.0.1:{port}/postgres"
         finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL, cwd=folder, **user)
+            call("pg_ctl", "-w", "-t", "300", "-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +32,7 @@ def test_each_rule_holds_back_what_it_is_for() -> None:
 
 
 def test_a_session_that_votes_again_on_the_same_two_replies_is_a_duplicate_in_either_order() -> None:
-    same = {"session": "s", "prompt": "Same?"}
+    same: dict[str, Any] = {"session": "s", "prompt": "Same?"}
     votes = [vote(1, "x", "y", **same), vote(2, "x", "y", **same), vote(3, "x", "y", prompt="Same?"), vote(4, "x", "z", **same)]
     swapped = vote(5, **same).model_copy(update={"a": votes[0].b, "b": votes[0].a})
     assert held([*votes, swapped]) == {"duplicate": ["vote-2", "vote-5"]}

@@ -69,7 +69,7 @@ def store(url: str) -> Iterator[Store]:
 def conversation(**more: str) -> Conversation:
     messages = [Message(role="user", content=more.pop("prompt", "Hi")), Message(role="assistant", content="Hello.")]
     given = {"id": "chat-1", "session": "s", "consent": "Keep this chat.", "checkpoint": "pocket/sft", "fingerprint": "sha256:0"}
-    return Conversation(**(given | more), time=1.0, messages=messages)  # type: ignore[arg-type]
+    return Conversation(**(given | more), time=1.0, messages=messages)
 
 
 def writer(url: str, start: int, end: int) -> subprocess.Popen[str]:

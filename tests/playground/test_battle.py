@@ -116,7 +116,7 @@ def test_of_two_equal_replies_neither_is_better() -> None:
     same = ready(said("Three."), said("Three."))
     for winner in ("a", "b"):
         with pytest.raises(UserError, match="both said the same"):
-            same.voted(winner, 20.0)  # type: ignore[arg-type]
+            same.voted(winner, 20.0)
     assert same.voted("tie", 20.0).winner == "tie"
 
 
