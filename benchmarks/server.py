@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaTokenizer  # noqa: 
 from benchmarks.engine import SHAPES, prompts  # noqa: E402
 from modelkit import checkpoint  # noqa: E402
 from modelkit.generation.engine import Engine  # noqa: E402
-from modelkit.generation.requests import Request  # noqa: E402
+from modelkit.generation.requests import Piece, Request  # noqa: E402
 from modelkit.generation.sampling import Sampling  # noqa: E402
 from modelkit.generation.worker import Worker  # noqa: E402
 
@@ -74,11 +75,19 @@ def served(path: Path, threads: int) -> Iterator[tuple[str, float]]:
 
 
 def alone(engine: Engine, asked: list[list[int]]) -> float:
-    """Tokens per second of the engine, texts included."""
-    started = time.perf_counter()
-    replies = [engine.submit(Request(ids, Sampling(NEW, temperature=0))) for ids in asked]
-    tokens = sum(len(sample.ids) for reply in replies for sample in reply.samples())
-    return tokens / (time.perf_counter() - started)
+    """Tokens per second of the engine, texts included; nobody reads along."""
+    tokens, ended, started = [0], threading.Semaphore(0), time.perf_counter()
+
+    def deliver(piece: Piece) -> None:
+        tokens[0] += piece.token is not None
+        if piece.finish:
+            ended.release()
+
+    for ids in asked:
+        engine.submit(Request(ids, Sampling(NEW, temperature=0)), deliver=deliver)
+    for _ in asked:
+        ended.acquire()
+    return tokens[0] / (time.perf_counter() - started)
 
 
 async def over_http(client: httpx.AsyncClient, url: str, model: str, asked: list[list[int]]) -> tuple[float, float]:

@@ -16,10 +16,11 @@ from modelkit.device import prepare_process
 from modelkit.errors import one_sentence
 from playground.api.limits import Limits
 from playground.chat_settings import ChatSettings
-from playground.settings import POCKET_RECIPE, Settings, resolve
+from playground.settings import POCKET_RECIPE, Settings, api_key, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
+    from fastapi import FastAPI
 
     from playground.models import Models
     from playground.texts import Language
@@ -64,10 +65,13 @@ def page(
         typer.Option(help="TITLE=MODEL@URL: a model behind an OpenAI-compatible server, offered in the chat. Repeat for several."),
     ] = [],  # noqa: B006
     endpoint_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the endpoints' key.")] = None,
+    api: Annotated[bool, typer.Option("--api", help="Answer OpenAI's API at /v1 too, as `playground serve` does.")] = False,
 ) -> None:
     """Chat with the checkpoints of a run side by side, watch it being trained, compare its stages."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with one_sentence():
-        run(resolve(runs, host, port, recipe if train else None, endpoint, endpoint_key_env))
+        run(resolve(runs, host, port, recipe if train else None, endpoint, endpoint_key_env), api)
 
 
 @app.command()
@@ -97,7 +101,7 @@ def serve(
         from playground.api.serving import serve_until_stopped
 
         limits = Limits(max_messages, max_characters, tokens=max_tokens, concurrent=concurrent, per_minute=per_minute)
-        service = Service(models, limits, os.environ.get("PLAYGROUND_API_KEY") or None)
+        service = Service(models, limits, api_key())
         serve_until_stopped(service, listener, drain, preload=bool(model))
 
 
@@ -123,7 +127,7 @@ def chat(
         TerminalChat.open(models, ChatSettings(temperature, top_p, max_tokens, seed, system=system)).run()
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, with_api: bool = False) -> None:
     """Show the page until ^C, SIGTERM or a closed terminal, then stop the trainer this process has started."""
     from leaderboards.votes.store import Store, address
     from playground.endpoints import Served
@@ -140,7 +144,7 @@ def run(settings: Settings) -> None:
         signal.signal(number, lambda *_: finished.set())
     services = Services(models, trainer, Watches(models, trainer), lambda language: rankings(models, language), served=served, store=votes)
     page = build(settings, services)
-    url = launch(page, settings)
+    url = launch(page, settings, _api(models, settings.host) if with_api else None)
     print(f"RLHF Playground is at {url} and shows the runs in {settings.runs}.", flush=True)
     if trainer.due(models) and trainer.start():
         print(f"Training {settings.recipe} into {trainer.run}; its output goes to {trainer.log}.", flush=True)
@@ -152,6 +156,17 @@ def run(settings: Settings) -> None:
         page.close(verbose=False)
         models.close(wait_seconds=5.0)
         votes.close()
+
+
+def _api(models: Models, host: str) -> FastAPI:
+    """OpenAI's API to the page's models."""
+    from playground.api.app import create
+    from playground.api.service import Service
+    from playground.api.serving import warn_if_open
+
+    service = Service(models, key=api_key())
+    warn_if_open(host, service.key)
+    return create(service)
 
 
 def rankings(models: Models, language: Language) -> pd.DataFrame:
@@ -173,6 +188,4 @@ def _warm_up() -> None:
 def main() -> None:
     """Entry point of the console script and of app.py."""
     prepare_process()
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     app()

@@ -95,6 +95,11 @@ def _check_port(host: str, port: int) -> None:
     listen(host, port).close()
 
 
+def api_key() -> str | None:
+    """The key that the API asks for; ``None`` where it asks for none."""
+    return os.environ.get("PLAYGROUND_API_KEY") or None
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A socket bound to an address of this machine (port 0: one that is free).
 
@@ -126,7 +131,7 @@ def open_models(
     :raises UserError: when there is nothing to open, or something isn't whole.
     """
     from modelkit import hub
-    from modelkit.device import choose_device, dtype_of
+    from modelkit.device import choose_device, dtype_of, set_threads
     from playground.models import Models
     from trainers.plan.machine import memory_here
 
@@ -135,6 +140,7 @@ def open_models(
     if missing:
         raise UserError(f"there is no directory {missing[0]}: name a checkpoint with --model, or a folder of runs with --runs.")
     checkpoints = [hub.find(name, say=lambda line: print(line, file=sys.stderr)) for name in names]
+    set_threads()
     here, kind = choose_device(device), dtype_of(dtype) if dtype else None
     budget = gib * 2**30 if gib else 0.8 * memory_here(None)[0]
     models = Models(roots, int(budget), idle_seconds, checkpoints, kind, here)

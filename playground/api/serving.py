@@ -46,8 +46,14 @@ def serve_until_stopped(service: Service, listener: socket.socket, drain_seconds
 def _announce(service: Service, listener: socket.socket, names: list[str]) -> None:
     host, port = listener.getsockname()[:2]
     print(f"Serving {', '.join(names)} at http://{f'[{host}]' if ':' in host else host}:{port}/v1", flush=True)
-    if service.key is None and not ipaddress.ip_address(host).is_loopback:
-        print("Whoever can reach this port may use it: set PLAYGROUND_API_KEY to ask for a key.", file=sys.stderr, flush=True)
+    warn_if_open(host, service.key)
+
+
+def warn_if_open(host: str, key: str | None) -> None:
+    """Say so when machines other than this one may use the API without a key."""
+    addresses = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
+    if key is None and not all(ipaddress.ip_address(address).is_loopback for address in addresses):
+        print("Whoever can reach this port may use the API: set PLAYGROUND_API_KEY to ask for a key.", file=sys.stderr, flush=True)
 
 
 class _Server(uvicorn.Server):

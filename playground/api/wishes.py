@@ -42,7 +42,7 @@ class Wish(BaseModel):
     @classmethod
     def _served(cls, body: Any) -> Any:
         if not isinstance(body, dict):
-            raise ValueError("the body must be a JSON object")
+            raise ValueError("the body must be a JSON object, sent as application/json")
         asked = {name: value for name, value in body.items() if value is not None and name not in _NOTES}
         for name in [name for name in asked if name in _NOTHING]:
             if asked.pop(name) not in _NOTHING[name]:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 
 from playground import texts
+from playground.api.beside import Beside
 from playground.arena import Arenas
 from playground.boards import Boards
 from playground.endpoints import Served
@@ -73,8 +75,9 @@ def _first_tab(services: Services) -> str:
     return "chat" if services.models.catalogue() else "train"
 
 
-def launch(page: gr.Blocks, settings: Settings) -> str:
-    """Serve the page in the background and return its address."""
+def launch(page: gr.Blocks, settings: Settings, api: ASGIApp | None = None) -> str:
+    """Serve the page, and *api* beside it, in the background and return the page's address."""
+    beside = [Middleware(Beside, api=api)] if api is not None else []
     _, url, _ = page.queue(max_size=_MAX_WAITING).launch(
         server_name=settings.host,
         server_port=settings.port,
@@ -92,6 +95,6 @@ def launch(page: gr.Blocks, settings: Settings) -> str:
         css_paths=CSS,
         head="".join(f"<script>{file.read_text(encoding='utf-8')}</script>" for file in SCRIPTS),
         i18n=I18N,
-        app_kwargs={"middleware": [Middleware(ContentPolicy), Middleware(Front)]},
+        app_kwargs={"middleware": [*beside, Middleware(ContentPolicy), Middleware(Front)]},
     )
     return url

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from starlette.types import ASGIApp
 
 from playground.boards import Boards
 from playground.models import Models
@@ -56,14 +57,14 @@ def serve(free_port: int) -> Iterator[Callable[..., str]]:
 
     pages = []
 
-    def start(runs: Path, models: Models | None = None, trainer: Trainer | None = None) -> str:
+    def start(runs: Path, models: Models | None = None, trainer: Trainer | None = None, api: ASGIApp | None = None) -> str:
         settings = Settings(runs=runs, port=free_port, recipe=None)
         models = models or Models([runs], 1 << 30)
         trainer = trainer or Trainer(settings)
         ranking = pd.DataFrame({"Model": ["pocket / sft"], "pocket.answer": ["0.86 [0.82, 0.90]"]})
         page = build(settings, Services(models, trainer, Watches(models, trainer), lambda language: ranking, Boards()))
         pages.append(page)
-        return launch(page, settings)
+        return launch(page, settings, api)
 
     yield start
     for page in pages:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,8 @@ async def asking(models: Models, limits: Limits = PLENTY, key: str | None = None
 def posted(models: Models, path: str, body: Any, limits: Limits = PLENTY) -> httpx.Response:
     async def post() -> httpx.Response:
         async with asking(models, limits) as client:
-            return await client.post(path, content=body if isinstance(body, bytes) else json.dumps(body))
+            content = body if isinstance(body, bytes) else json.dumps(body)
+            return await client.post(path, content=content, headers={"Content-Type": "application/json"})
 
     return asyncio.run(post())
 
@@ -237,3 +238,12 @@ def test_a_model_that_does_not_fit_is_one_sentence(finished_run: Path) -> None:
     refused = posted(Models([finished_run], 1000), CHAT, chat())
     assert refused.status_code == 503
     assert "more than the 0 MiB that weights may take" in refused.json()["error"]["message"]
+
+
+def test_the_page_can_answer_the_api_on_its_own_port(serve: Callable[..., str], finished_run: Path, models: Models) -> None:
+    page = serve(finished_run, models, api=create(Service(models, key="secret"))).rstrip("/")
+    assert httpx.get(f"{page}/v1/models").status_code == 401
+    answer = httpx.post(f"{page}{CHAT}", json=chat(), headers={"Authorization": "Bearer secret"}, timeout=60)
+    assert answer.json()["choices"][0]["message"]["role"] == "assistant"
+    assert httpx.get(f"{page}/health").json()["status"] == "ok"
+    assert "<gradio-app" in httpx.get(page).text
