@@ -51,9 +51,10 @@ def write_link(setting: Setting) -> str:
         query["system"] = setting.shared.system
     usual = ChatSettings()
     for name in NUMBERS:
-        values = [getattr(column, name) for column in setting.own or (setting.shared,)]
-        if any(value != getattr(usual, name) for value in values) or (setting.own and name == "seed"):
-            query[name] = ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+        values = [getattr(setting.of(column), name) for column in range(len(setting.models) or 1)]
+        if any(value != getattr(usual, name) for value in values):
+            said = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+            query[name] = ",".join(said if len(set(said)) > 1 else said[:1])
     return "?" + urlencode(query, safe="/,")
 
 

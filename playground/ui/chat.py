@@ -53,15 +53,16 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
     asked, counted, seen = gr.State(0), gr.State(False), gr.State(())
     on = Events(services, face, asked, counted, seen)
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "undocumented"}
+    start: dict[str, Any] = {**quick, "queue": True, "concurrency_limit": None}  # only a queued event tells that a state has changed
     conversations = [*face.chats, face.send, face.stop, *(column.stop for column in face.columns)]
     begun = [asked, face.prompt, *conversations]
 
-    gr.on([face.prompt.submit, face.send.click], on.begin, [face.prompt, asked, *face.inputs], begun, api_name="begin", **quick)
-    face.examples.click(on.begin_with, [face.examples, asked, *face.inputs], begun, **quick)
-    face.again.click(on.again, [asked, *face.inputs], begun, api_name="again", **quick)
+    gr.on([face.prompt.submit, face.send.click], on.begin, [face.prompt, asked, *face.inputs], begun, api_name="begin", **start)
+    face.examples.click(on.begin_with, [face.examples, asked, *face.inputs], begun, **start)
+    face.again.click(on.again, [asked, *face.inputs], begun, api_name="again", **start)
     for place, column in enumerate(face.columns):
-        column.chat.retry(on.again_in(place), [asked, *face.inputs], begun, **quick)
-        column.chat.edit(on.edit(place), [asked, *face.inputs], begun, **quick)
+        column.chat.retry(on.again_in(place), [asked, *face.inputs], begun, **start)
+        column.chat.edit(on.edit(place), [asked, *face.inputs], begun, **start)
         column.stop.click(on.stop(place), None, None, **quick)
         column.selector.change(on.choose(place), column.selector, column.chat, **quick)
     writing, settled = [], []
@@ -87,7 +88,8 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
     face.pick.click(on.pick, None, face.chats, **quick)
 
     face.count.input(on.show_columns, face.count, [counted, *(column.box for column in face.columns)], **quick)
-    face.apart.change(on.show_own, face.apart, [column.folder for column in face.columns], **quick)
+    folders = [part for column in face.columns for part in (column.folder, *column.own)]
+    face.apart.input(on.show_own, [face.apart, *face.inputs], folders, **quick)
     for name, button in face.presets.items():
         button.click(lambda name=name: list(PRESETS[name]), None, face.shared[:2], **quick)
     face.make_link.click(on.link, [face.prompt, *face.inputs], face.link, **quick).success(None, face.link, face.link, js=_SHOW_LINK)

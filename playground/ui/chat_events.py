@@ -7,12 +7,13 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from playground import fragments, transcript
-from playground.chat_settings import Setting
+from playground.chat_settings import ChatSettings, Setting
 from playground.conversation import Board
 from playground.links import read_link, write_link
 from playground.prompts import examples
@@ -55,7 +56,7 @@ class Events:
             return board.begin(text or "", shown(values))
 
         updates = self._ask(ask, asked, values, request)
-        return {**updates, self._face.prompt: ""} if updates else {}
+        return {**updates, self._face.prompt: ""} if self._asked in updates else updates
 
     def begin_with(self, row: list[str], asked: int, request: gr.Request, *values: Any) -> Updates:
         """Put one of the prompts on offer to the columns."""
@@ -109,7 +110,7 @@ class Events:
 
     def settle(self, request: gr.Request) -> Updates:
         """When the last column has finished: Send comes back, and replies are compared with their neighbours'."""
-        return {} if self._board(request).busy else self._conversations(request)
+        return gr.skip() if self._board(request).busy else self._conversations(request)
 
     def stop(self, column: int | None = None) -> Handler:
         """The handler that stops one column, or all."""
@@ -133,8 +134,8 @@ class Events:
         """Go on with another of the samples that a reply was picked from."""
         try:
             place, column, candidate = (int(part) for part in str(event.told).split("."))
-        except (ValueError, KeyError):
-            return {}
+        except (ValueError, KeyError, AttributeError):
+            return gr.skip()
         self._board(request).pick(place, column, candidate)
         view = self._view(request)
         return {chat: view.column(place) for place, chat in enumerate(self._face.chats) if not view.board.at_work(place)}
@@ -149,7 +150,7 @@ class Events:
             if choice:
                 board.chosen[column] = choice.id
             if board.at_work(column):
-                return {}
+                return gr.skip()
             empty = t(language, f"chat.empty.{choice.kind}") if choice else None
             return {chat: gr.Chatbot(self._view(request).column(column), placeholder=empty)}
 
@@ -159,9 +160,12 @@ class Events:
         """The visitor has chosen how many columns there are; from now on that is kept."""
         return {self._counted: True, **self._visible(int(count))}
 
-    def show_own(self, apart: bool) -> Updates:
-        """Settings in every column, or shared ones."""
-        return {column.folder: gr.Accordion(visible=apart) for column in self._face.columns}
+    def show_own(self, apart: bool, *values: Any) -> Updates:
+        """Settings in every column, which begin as those shared so far, or shared ones."""
+        shared = setting_of("", *values).shared
+        own = tuple(self._own(shared, name) for name in values[1 : 1 + COLUMNS]) if apart else None
+        updates = self._face.showing(Setting(shared=shared, own=own))
+        return {part: updates[part] for column in self._face.columns for part in (column.folder, *column.own)}
 
     def link(self, prompt: str, request: gr.Request, *values: Any) -> Updates:
         """The address of what is set now, with the message that is being typed or was asked last."""
@@ -195,7 +199,7 @@ class Events:
             board.setting, board.link = linked, query
         setting = board.setting or Setting()
         wanted = [name or None for name in setting.models] + [None] * (COLUMNS - len(setting.models))
-        updates = self._offers((), bool(setting.models), len(setting.models), wanted, request)
+        updates: Updates = self._offers((), bool(setting.models), len(setting.models), wanted, request)
         updates |= self._conversations(request) | self._face.showing(setting)
         return {**updates, self._face.prompt: setting.prompt if linked else ""}
 
@@ -212,7 +216,7 @@ class Events:
         with visitor.told():
             setting = setting_of("", *values)
             if not ask(board):
-                return {}
+                return gr.skip()
         board.setting = setting
         return {self._asked: asked + 1, **self._conversations(request)}
 
@@ -225,7 +229,7 @@ class Events:
         if now[:1] != seen[:1]:
             updates |= {self._seen: now, face.banner: gr.HTML(notice, visible=bool(notice))}
         if now[1:] == seen[1:]:
-            return updates
+            return updates or gr.skip()
         defaults = writers.defaults()
         wanted = count if counted else max(1, len(defaults))
         values = assign(choices, defaults, chosen)
@@ -240,6 +244,10 @@ class Events:
             **(self._visible(wanted) if choices else {}),
             **{column.selector: offer(choices, value) for column, value in zip(face.columns, values, strict=True)},
         }
+
+    def _own(self, shared: ChatSettings, checkpoint: str | None) -> ChatSettings:
+        choice = self._services.writers.choice(checkpoint, "en") if checkpoint else None
+        return replace(shared, n=shared.best_of) if choice and choice.kind == "reward" else shared
 
     def _visible(self, count: int) -> Updates:
         return {column.box: gr.Column(visible=place < count) for place, column in enumerate(self._face.columns)}

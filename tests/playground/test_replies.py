@@ -9,12 +9,14 @@ import pytest
 
 from modelkit.chat import Message, encode_prompt
 from modelkit.errors import UserError
+from playground.chat_settings import ChatSettings
+from playground.fitting import fit
 from playground.models import Models
-from playground.replies import ChatSettings, Reply, fit, stream_reply
+from playground.replies import Reply, stream_reply
 from tests.playground import fake_run
 from tests.playground.conftest import wait_until
 
-SHORT = ChatSettings(max_tokens=12, candidates=4)
+SHORT = ChatSettings(max_tokens=12, best_of=4)
 ASK = [Message(role="user", content="What is 1 plus 2?")]
 
 
@@ -161,7 +163,19 @@ def test_a_base_model_without_template_continues_the_plain_message(models: Model
     assert ids == list(tokenizer("What is 1 plus 2?")["input_ids"])
 
 
-@pytest.mark.parametrize("wrong", [{"max_tokens": 0}, {"max_tokens": 10**6}, {"candidates": 0}, {"temperature": -1}, {"top_p": 0}])
-def test_settings_out_of_bounds_are_refused(wrong: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_tokens": 0},
+        {"max_tokens": 10**6},
+        {"n": 0},
+        {"best_of": 17},
+        {"seed": -1},
+        {"system": "x" * 9000},
+        {"temperature": -1},
+        {"top_p": 0},
+    ],
+)
+def test_settings_out_of_bounds_are_refused(wrong: dict[str, float | str]) -> None:
     with pytest.raises(UserError):
         ChatSettings(**wrong)  # type: ignore[arg-type]
