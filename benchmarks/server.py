@@ -34,11 +34,10 @@ import torch  # noqa: E402
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaTokenizer  # noqa: E402
 
 from benchmarks.engine import SHAPES, prompts  # noqa: E402
-from modelkit import checkpoint  # noqa: E402
 from modelkit.generation.engine import Engine  # noqa: E402
 from modelkit.generation.requests import Piece, Request  # noqa: E402
 from modelkit.generation.sampling import Sampling  # noqa: E402
-from modelkit.generation.worker import Worker  # noqa: E402
+from playground.models import Loaded, Models  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 STREAMS, PROMPT, NEW = 8, 48, 128
@@ -108,15 +107,15 @@ async def over_http(client: httpx.AsyncClient, url: str, model: str, asked: list
     return sum(tokens for tokens, _ in found) / (time.perf_counter() - started), statistics.mean(first for _, first in found)
 
 
-async def in_turn(url: str, path: Path, model: LlamaForCausalLM, engine: Engine, rounds: int) -> None:
+async def in_turn(url: str, name: str, loaded: Loaded, rounds: int) -> None:
     """Measure both by turns, after a round that is not counted, and print."""
     rates: list[tuple[float, float]] = []
     firsts = []
     async with httpx.AsyncClient(timeout=600) as client:
         for turn in range(rounds + 1):
-            asked = prompts(model, STREAMS, PROMPT, seed=turn)
-            own = await asyncio.to_thread(alone, engine, asked)
-            rate, first = await over_http(client, url, path.name, asked)
+            asked = prompts(loaded.model, STREAMS, PROMPT, seed=turn)
+            own = await asyncio.to_thread(alone, loaded.engine, asked)
+            rate, first = await over_http(client, url, name, asked)
             if turn:
                 rates.append((own, rate))
                 firsts.append(first)
@@ -138,14 +137,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         path = Path(work) / given.shape
         build(path, given.shape, given.tokenizer)
-        model, tokenizer = checkpoint.load_model(path), checkpoint.load_tokenizer(path)
-        engine = Engine(model, tokenizer, inline=False)
-        worker = Worker(engine)
+        models = Models([], 1 << 40, None, [path])
+        loaded = models.language(models.entry(path.name))
         with served(path, threads) as (url, seconds):
-            print(f"{model.num_parameters() / 1e6:.0f} M parameters, torch {torch.__version__}, threads: {threads}")
+            print(f"{loaded.model.num_parameters() / 1e6:.0f} M parameters, torch {torch.__version__}, threads: {threads}")
             print(f"ready after             {seconds:8.1f} s")
-            asyncio.run(in_turn(url, path, model, engine, given.rounds))
-        worker.close(5.0)
+            asyncio.run(in_turn(url, path.name, loaded, given.rounds))
+        models.close()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -109,19 +110,12 @@ class TerminalChat:
         self.attempt = attempt
         asked = [*self.messages, Message(role="user", content=prompt)]
         settings = replace(self.settings, seed=self.settings.seed + attempt)
-        reply, stopped = Reply(self.entry.id), False
-        replies = stream_reply(self.models, self.entry.id, asked, settings, lambda: stopped)
-        while True:
-            try:
-                for snapshot in replies:
-                    print(snapshot.text[len(reply.text) :], end="", flush=True)
-                    reply = snapshot
-                break
-            except KeyboardInterrupt:
-                stopped = True
-                with suppress(RuntimeError):
-                    replies.close()  # type: ignore[attr-defined]
-                break
+        reply, stopped = Reply(self.entry.id), threading.Event()
+        with suppress(KeyboardInterrupt):
+            for snapshot in stream_reply(self.models, self.entry.id, asked, settings, stopped.is_set):
+                print(snapshot.text[len(reply.text) :], end="", flush=True)
+                reply = snapshot
+        stopped.set()
         print(flush=True)
         if reply.error:
             self._note(reply.error)

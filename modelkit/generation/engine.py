@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+class Busy(UserError):
+    """Too many requests wait already."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one engine may take up. See :class:`~modelkit.generation.batch.Batch`; ``queue`` bounds the requests that wait."""
@@ -87,10 +91,11 @@ class Engine:
 
         :param cancelled: asked before every step; once true, the work ends.
         :param deliver: takes each piece, on the thread that does the work, in place of the reply's own queue.
-        :raises UserError: when the prompt leaves no room for an answer, or too many requests wait.
+        :raises Busy: when too many requests wait.
+        :raises UserError: when the prompt leaves no room for an answer, or *n* is more than can be written at a time.
         """
         if len(self._inbox) + self._batch.waiting >= self._limits.queue:
-            raise UserError(f"{self._limits.queue} requests are waiting already: try again later.")
+            raise Busy(f"{self._limits.queue} requests are waiting already: try again later.")
         self._batch.check(request.prompt, request.n)
         reply = Reply(request, cancelled, self.step if self._inline else None, deliver)
         self._inbox.append(reply)

@@ -43,7 +43,7 @@ def routes(service: Service) -> APIRouter:
             if wish.max_tokens:
                 pairs = zip(echoed, following, strict=True)
                 echoed = [_with(loaded, echo, likeliest, wish, stop) for echo, likeliest in pairs]
-                record.written = len(prompts)
+                record.written = len(prompts) * wish.n
             samples = [Sample(*_parts(echo), echo.finish or "length") for echo in echoed for _ in range(wish.n)]
             return EventStream(shape.at_once(samples, with_usage)) if wish.stream else JSONResponse(shape.answer(samples))
         writing = service.write(loaded, prompts, wish, wish.max_tokens, wish.logprobs or 0, True, record)

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from modelkit.chat import stop_ids
 from modelkit.errors import ModelError, UserError
-from modelkit.generation.engine import out_of_memory
+from modelkit.generation.engine import Busy, out_of_memory
 from modelkit.generation.requests import Request as Prompt
 from modelkit.generation.requests import Sample
 from modelkit.generation.worker import Worker
@@ -121,15 +121,17 @@ class Service:
 
         :param top: how many of the likeliest tokens to tell.
         :param goes_on: whether the text continues the prompt's, rather than beginning a turn of its own.
-        :raises Refused: when a prompt is too long, or too many requests wait.
+        :raises Refused: when a prompt is too long, *n* too large, or too many requests wait.
         """
         self.check_prompts(loaded, prompts, room=1)
         stop, sampling = stop_ids(loaded.tokenizer, loaded.model), wish.sampling(tokens)
         asked = [Prompt(ids, sampling, stop, wish.stop, wish.n, top, goes_on=goes_on, id=record.id) for ids in prompts]
         try:
             return Writing(self.bridge, loaded.engine, asked)
-        except UserError as error:
+        except Busy as error:
             raise Refused(429, str(error), "too_many_requests", retry_after=BUSY_SECONDS) from None
+        except UserError as error:
+            raise Refused(422, str(error)) from None
 
     @staticmethod
     def check_prompts(loaded: Loaded, prompts: Sequence[Sequence[int]], room: int) -> None:

@@ -153,7 +153,8 @@ def test_everything_but_the_health_check_asks_for_the_key(models: Models) -> Non
                     refused = await client.get(path, headers=header)
                     assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
             right = {"Authorization": "Bearer secret"}
-            assert (await client.get("/v1/models", headers=right)).status_code == 200
+            for path in ("/v1/models", "/v1/models/pocket/rl", "/metrics", "/v1/openapi.json"):
+                assert (await client.get(path, headers=right)).status_code == 200
             assert (await client.post(CHAT, json=chat(), headers=right)).status_code == 200
 
     asyncio.run(ask())
