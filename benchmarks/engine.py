@@ -3,8 +3,9 @@
     python -m benchmarks.engine                 # all measurements, a few minutes
     python -m benchmarks.engine --soak 600      # 64 users × 3 turns again and again for ten minutes
 
-Random weights, made here: a 50 M LLaMA shape and one like the pocket recipe's model. Contenders take turns within each round and
-the medians of their times are compared, since other work on the machine comes and goes; ratios tell more than seconds.
+Random weights, made here: a 50 M LLaMA shape and one like the pocket recipe's model. The engine's copy is packed, as the playground and
+the server do it after loading. Contenders take turns within each round and the medians of their times are compared, since other work on
+the machine comes and goes; ratios tell more than seconds.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from modelkit.generation.prefixes import PrefixStore  # noqa: E402
 from modelkit.generation.requests import Request  # noqa: E402
 from modelkit.generation.sampling import Sampling  # noqa: E402
 from modelkit.generation.worker import Worker  # noqa: E402
+from modelkit.linear import pack  # noqa: E402
 
 SHAPES: dict[str, dict[str, Any]] = {
     "50M": {"vocab_size": 16000, "hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 12, "num_attention_heads": 8},
@@ -63,6 +65,13 @@ def make(shape: str) -> LlamaForCausalLM:
         **SHAPES.get(shape, SMALLEST), max_position_embeddings=2048, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2
     )
     return LlamaForCausalLM(config).eval()
+
+
+def served(shape: str) -> LlamaForCausalLM:
+    """The same as the playground and the server hold it."""
+    model = make(shape)
+    pack(model)
+    return model
 
 
 def prompts(model: LlamaForCausalLM, count: int, length: int, seed: int = 0) -> Prompts:
@@ -135,15 +144,15 @@ def ratio(seconds: dict[str, list[float]], slow: str, fast: str) -> float:
 
 def throughput(shape: str, count: int, table: Table) -> None:
     """Eight streams at once against one after the other and against continuous batching."""
-    model = make(shape)
+    model, ours = make(shape), served(shape)
     asked = prompts(model, STREAMS, PROMPT)
-    expected, found = one_by_one(model, asked), batched(model, asked)
+    expected, found = one_by_one(model, asked), batched(ours, asked)
     same = sum(left == right for left, right in zip(expected, found, strict=True))
     continuous = Continuous(make(shape))
     runs: dict[str, Callable[[], object]] = {
         "one by one": lambda: one_by_one(model, asked),
         "continuous": lambda: continuous(None, asked),
-        "engine": lambda: batched(model, asked),
+        "engine": lambda: batched(ours, asked),
     }
     seconds = rounds(runs, count)
     continuous.close()
@@ -157,7 +166,7 @@ def throughput(shape: str, count: int, table: Table) -> None:
 
 def where(shape: str) -> None:
     """Where a step's time goes while eight rows draw."""
-    model = make(shape)
+    model = served(shape)
     batch = Batch(model, chunk=128, burst=512)
     for prompt in prompts(model, STREAMS, PROMPT):
         batch.add(prompt, Sampling(128, temperature=0.8, top_p=0.95), stop=[])
@@ -176,7 +185,7 @@ def where(shape: str) -> None:
 
 def samples(shape: str, count: int, table: Table) -> None:
     """Eight samples of one prompt against one."""
-    model = make(shape)
+    model = served(shape)
     [prompt] = prompts(model, 1, PROMPT)
 
     def run(n: int) -> None:
@@ -191,7 +200,7 @@ def samples(shape: str, count: int, table: Table) -> None:
 
 def second_turn(shape: str, table: Table) -> None:
     """Tokens read by the second turn of a chat."""
-    model = make(shape)
+    model = served(shape)
     batch = Batch(model, prefixes=PrefixStore(1 << 28))
     first, question = prompts(model, 2, PROMPT)
     batch.add(first, Sampling(NEW, temperature=0), stop=[])
@@ -205,7 +214,7 @@ def second_turn(shape: str, table: Table) -> None:
 
 def first_token(shape: str, count: int, table: Table) -> None:
     """Time to the first token of a visitor alone, and of each of eight who write and ask again, one thread each."""
-    model = make(shape)
+    model = served(shape)
 
     def waits(users: int) -> list[float]:
         worker = Worker(Engine(model, byte_tokenizer(), Limits(), inline=False))
@@ -236,7 +245,7 @@ def first_token(shape: str, count: int, table: Table) -> None:
 
 def soak(shape: str, seconds: float, table: Table) -> None:
     """64 visitors have chats of three turns; every text must be the one the same seed gives alone, and memory must stay flat."""
-    model = make(shape)
+    model = served(shape)
     worker = Worker(Engine(model, byte_tokenizer(), Limits(prefix_bytes=64 << 20), inline=False))
     engine = worker.engine
     assert engine is not None

@@ -1,11 +1,12 @@
 """A model of LLaMA-2-7B's shape that chats on a CPU in 4 bits, beside the same shape in bf16: memory and tokens per second.
 
-    python benchmarks/gptq_7b_cpu.py
-    python benchmarks/gptq_7b_cpu.py --bf16        (needs 14 GB)
+    python -m benchmarks.gptq_7b_cpu
+    python -m benchmarks.gptq_7b_cpu --bf16             (needs 14 GB)
+    python -m benchmarks.gptq_7b_cpu --bf16 --packed    (the same, laid out for oneDNN, as the playground holds it)
 
 The weights are random and packed directly, layer by layer: no unquantised copy of the model ever exists. 256 tokens are read, then
-128 generated greedily. The share of the bandwidth limit is the bytes of weights that a token needs, times tokens per second, over
-what this machine reads per second with the same number of threads, measured here too.
+128 generated greedily, by the loop that serves everybody. The share of the bandwidth limit is the bytes of weights that a token
+needs, times tokens per second, over what this machine reads per second with the same number of threads, measured here too.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ import time
 import torch
 from accelerate import init_empty_weights
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from modelkit.device import prepare_process, set_threads
+from modelkit.device import give_back_memory, prepare_process, set_threads
+from modelkit.generation.batch import Batch
+from modelkit.generation.sampling import Sampling
 from modelkit.gptq.layer import GPTQLinear
 from modelkit.gptq.packing import Packed
+from modelkit.linear import pack
 
 GROUP = 128
 CONTEXT, NEW = 256, 128
@@ -52,19 +56,17 @@ def random_model(quantised: bool) -> LlamaForCausalLM:
 
 def bytes_per_token(model: LlamaForCausalLM) -> int:
     """What one decode step reads of the weights: all but the embedding table."""
-    tensors = {id(tensor): tensor.nbytes for tensor in (*model.parameters(), *model.buffers())}
+    tensors = {id(tensor): tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers())}
     return sum(tensors.values()) - model.get_input_embeddings().weight.nbytes
 
 
-@torch.inference_mode()
 def moments_of_tokens(model: LlamaForCausalLM) -> list[float]:
     """When reading the prompt began, and when each new token was there."""
-    ids = torch.randint(32000, (1, CONTEXT), generator=torch.Generator().manual_seed(0))
-    cache = StaticCache(config=model.config, max_cache_len=CONTEXT + NEW)
+    batch = Batch(model)
+    batch.add(torch.randint(32000, (CONTEXT,), generator=torch.Generator().manual_seed(0)).tolist(), Sampling(NEW, temperature=0), stop=[])
     moments = [time.perf_counter()]
-    for _ in range(NEW):
-        logits = model(input_ids=ids, past_key_values=cache, logits_to_keep=1).logits
-        ids = logits[:, -1:].argmax(-1)
+    while batch.busy:
+        batch.step()
         moments.append(time.perf_counter())
     return moments
 
@@ -82,12 +84,16 @@ def bandwidth() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bf16", action="store_true", help="measure the unquantised twin instead")
+    parser.add_argument("--bf16", action="store_true", help="measure the unquantised twin instead, as transformers holds it")
+    parser.add_argument("--packed", action="store_true", help="pack that, too")
     parser.add_argument("--threads", type=int)
     given = parser.parse_args()
     threads = set_threads(given.threads)
     started = time.perf_counter()
     model = random_model(not given.bf16)
+    if given.packed or not given.bf16:
+        pack(model)
+    give_back_memory()
     built = time.perf_counter() - started
     moments = moments_of_tokens(model)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,11 +1,16 @@
-"""What quantising costs: perplexity on held-out English and Chinese, in fp32, rounded to nearest, and by GPTQ.
+"""What quantising costs: perplexity and divergence on held-out English and Chinese, rounded to nearest and by GPTQ.
 
-    python benchmarks/gptq_quality.py --data path/to/data --cache ~/.cache/gptq --run runs/pocket
+    python -m benchmarks.gptq_quality --data ../shared/data --cache ~/.cache/gptq
+    python -m benchmarks.gptq_quality --run runs/pocket --cache ~/.cache/gptq
 
-Two models with trained weights: one that this script pretrains (``pretrained.py``), and, where a run is given, its RL model. GPTQ
-runs plainly and with act-order, on several draws of calibration data. The bars: at 3 bits GPTQ
-closes at least half of the gap that rounding to nearest leaves; at 4 bits its mean is not worse than rounding to nearest by more
-than the draws' spread.
+On trained weights: those of a model that this script pretrains (``pretrained.py``), or a run's RL model on conversations it has not
+seen. GPTQ runs plainly and with act-order, on several draws of calibration data. The bars: at 3 bits GPTQ closes at least half of the
+gap that rounding to nearest leaves; at 4 bits its mean is not worse than rounding to nearest by more than the draws' spread.
+
+Perplexity of so few tokens is a coarse measure of small changes: a random change of the weights raises the probability of some tokens and
+lowers that of others. The divergence KL(fp32 ‖ quantised), over whole distributions, has no such luck, and is shown beside it.
+
+Every measurement is kept in the cache, so a killed script goes on where it was.
 """
 
 from __future__ import annotations
@@ -15,70 +20,110 @@ import json
 import math
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from pretrained import pretrained, texts
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from benchmarks.pretrained import pretrained, texts
 from modelkit import checkpoint
+from modelkit.chat import encode_chat
 from modelkit.device import prepare_process, set_threads
+from modelkit.fingerprint import fingerprint
 from modelkit.gptq.layer import always_dequantise
 from modelkit.linear import fast_linear
+from trainers.data.formats import load
 from trainers.gptq.blocks import find_blocks, linear_layers
 from trainers.gptq.run import Settings
 from trainers.gptq.run import run as run_gptq
 from trainers.gptq.solver import Grid, round_to_nearest
 
-WINDOW = 256
-GROUPS = (128, 64, 32)
+WINDOW, BATCH = 256, 16
 ORDERS = {"GPTQ": {}, "act-order": {"act_order": True}}
+Held = dict[str, list[list[int]]]
+"""Token sequences of at most ``WINDOW`` by language."""
+
+
+class Quality(NamedTuple):
+    """Per token: natural-log loss, and divergence from the unquantised model, in nats."""
+
+    loss: float
+    divergence: float
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A checkpoint, what to calibrate it on, and held-out texts by language. Long ones are read in windows."""
+    """A checkpoint, what to calibrate it on, and held-out tokens."""
 
     name: str
     path: Path
     calibration: list[Path]
-    held_out: dict[str, list[str]]
+    held_out: Held
 
 
-def subjects(data: Path, cache: Path, run: Path | None, minutes: float) -> Iterator[Subject]:
-    path = pretrained(cache, data, minutes)
+def of_texts(data: Path, cache: Path, steps: int, tokens: int) -> Subject:
+    """The model pretrained on the texts in *data*."""
+    path = pretrained(cache, data, steps)
+    tokenizer = checkpoint.load_tokenizer(path)
     corpus = texts(data)
     files = [cache / f"calibration-{i}.txt" for i in range(len(corpus.training))]
     for file, text in zip(files, corpus.training, strict=True):
         file.write_text(text, encoding="utf-8")
-    yield Subject(
-        "pretrained on wikitext-2, Hongloumeng and Alpaca", path, files, {language: [text] for language, text in corpus.held_out.items()}
-    )
-    if run is not None:
-        lines = (run / "data/benchmark/text.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line)["text"] for line in lines]
-        held_out = {"English": [row for row in rows if row.isascii()], "Chinese": [row for row in rows if not row.isascii()]}
-        yield Subject("the run's RL model", run / "rl", [run / "data/sft.jsonl", run / "data/text.jsonl"], held_out)
+    held_out = {language: windows(tokenizer, text, tokens) for language, text in corpus.held_out.items()}
+    return Subject("pretrained on wikitext-2, Hongloumeng and Alpaca", path, files, held_out)
 
 
-@torch.no_grad()
-def perplexity(model: PreTrainedModel, sequences: list[list[int]]) -> float:
-    """Of each token but a sequence's first, given those before it."""
-    total = 0.0
-    for start in range(0, len(sequences), 16):
-        batch = [torch.tensor(ids) for ids in sequences[start : start + 16]]
-        ids = nn.utils.rnn.pad_sequence(batch, batch_first=True)
-        targets = nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=-100)[:, 1:]
+def windows(tokenizer: PreTrainedTokenizerBase, text: str, tokens: int) -> list[list[int]]:
+    """The beginning of *text* in windows, each behind the begin-of-sequence token."""
+    ids = tokenizer(text[: tokens * 8], add_special_tokens=False, verbose=False)["input_ids"]
+    return [[tokenizer.bos_token_id, *ids[at : at + WINDOW - 1]] for at in range(0, len(ids) - WINDOW, WINDOW - 1)][: tokens // WINDOW]
+
+
+def of_run(run: Path, tokens: int) -> Subject:
+    """A run's RL model, on held-out conversations that end in the chosen answer."""
+    tokenizer = checkpoint.load_tokenizer(run / "rl")
+    held_out: Held = {"English": [], "Chinese": []}
+    for row in load(run / "data/benchmark/pairs.jsonl", "preference").rows:
+        messages = [*row["messages"], {"role": "assistant", "content": row["chosen"]}]
+        sequences = held_out["English" if row["chosen"].isascii() else "Chinese"]
+        if sum(map(len, sequences)) < tokens:
+            sequences.append(encode_chat(tokenizer, messages).ids[:WINDOW])
+    return Subject("the run's RL model", run / "rl", [run / "data/sft.jsonl", run / "data/text.jsonl"], held_out)
+
+
+class Meter:
+    """Measures models beside the unquantised one."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._exact, self._held_out = checkpoint.load_model(subject.path), subject.held_out
+
+    def __call__(self, model: PreTrainedModel) -> dict[str, Quality]:
+        return {language: self._quality(model, sequences) for language, sequences in self._held_out.items()}
+
+    @torch.no_grad()
+    def _quality(self, model: PreTrainedModel, sequences: list[list[int]]) -> Quality:
+        loss = divergence = 0.0
+        for start in range(0, len(sequences), BATCH):
+            batch = [torch.tensor(ids) for ids in sequences[start : start + BATCH]]
+            ids = nn.utils.rnn.pad_sequence(batch, batch_first=True)
+            real = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in batch], batch_first=True)[:, 1:].bool()
+            found, exact = self._logprobs(model, ids)[real], self._logprobs(self._exact, ids)[real]
+            loss -= float(found.gather(-1, ids[:, 1:][real][:, None]).sum())
+            divergence += float((exact.exp() * (exact - found)).sum())
+        count = sum(len(ids) - 1 for ids in sequences)
+        return Quality(loss / count, divergence / count)
+
+    def _logprobs(self, model: PreTrainedModel, ids: Tensor) -> Tensor:
         with fast_linear(ids.device, torch.float32):
-            logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
-        total += float(nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum"))
-    return math.exp(total / sum(len(ids) - 1 for ids in sequences))
+            return model(input_ids=ids, use_cache=False).logits[:, :-1].log_softmax(-1)
 
 
 def rounded(path: Path, grid: Grid) -> PreTrainedModel:
+    """The checkpoint with every weight rounded to nearest."""
     model = checkpoint.load_model(path)
     for block in find_blocks(model).modules:
         for layer in linear_layers(block).values():
@@ -88,6 +133,7 @@ def rounded(path: Path, grid: Grid) -> PreTrainedModel:
 
 
 def by_gptq(subject: Subject, grid: Grid, samples: int, seed: int) -> PreTrainedModel:
+    """The checkpoint as ``trainers gptq`` writes it."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "quantised"
         run_gptq(Settings(subject.path, out, grid, subject.calibration, samples, seed), say=lambda text: None)
@@ -96,61 +142,88 @@ def by_gptq(subject: Subject, grid: Grid, samples: int, seed: int) -> PreTrained
     return model
 
 
-def cut(tokenizer: PreTrainedTokenizerBase, documents: list[str], tokens: int) -> list[list[int]]:
-    """Documents as windows of at most 256 tokens, each behind the begin-of-sequence token, about *tokens* in all."""
-    windows: list[list[int]] = []
-    for text in documents:
-        ids = tokenizer(text[: tokens * 8], add_special_tokens=False, verbose=False)["input_ids"]
-        windows += [[tokenizer.bos_token_id, *ids[at : at + WINDOW - 1]] for at in range(0, len(ids), WINDOW - 1)]
-        if sum(map(len, windows)) >= tokens:
-            break
-    return windows[: max(1, tokens // WINDOW)] if len(documents) == 1 else windows
+class Journal:
+    """Measurements of a subject, in a file of the cache; what is there isn't measured again."""
+
+    def __init__(self, cache: Path, subject: Subject, samples: int) -> None:
+        digest = fingerprint(subject.path).removeprefix("sha256:")[:12]
+        self._file = cache / f"quality-{digest}-{samples}-{sum(map(len, subject.held_out['English']))}.jsonl"
+        self._subject, self._samples, self._meter = subject, samples, Meter(subject)
+        lines = self._file.read_text(encoding="utf-8").splitlines() if self._file.exists() else []
+        self._known = {key: {language: Quality(*value) for language, value in found.items()} for key, found in map(json.loads, lines)}
+
+    def exact(self) -> dict[str, Quality]:
+        """The unquantised model."""
+        return self._of("fp32", lambda: checkpoint.load_model(self._subject.path))
+
+    def nearest(self, grid: Grid) -> dict[str, Quality]:
+        """Every weight rounded to nearest."""
+        return self._of(f"nearest {grid}", lambda: rounded(self._subject.path, grid))
+
+    def gptq(self, grid: Grid, seed: int) -> dict[str, Quality]:
+        """GPTQ on one draw of calibration data."""
+        return self._of(f"gptq {grid} {seed}", lambda: by_gptq(self._subject, grid, self._samples, seed))
+
+    def _of(self, key: str, make: Callable[[], PreTrainedModel]) -> dict[str, Quality]:
+        if key not in self._known:
+            self._known[key] = self._meter(make())
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([key, self._known[key]]) + "\n")
+        return self._known[key]
 
 
-def measure(subject: Subject, tokens: int, samples: int, seeds: int) -> None:
-    tokenizer: PreTrainedTokenizerBase = checkpoint.load_tokenizer(subject.path)
-    tests = {language: cut(tokenizer, documents, tokens) for language, documents in subject.held_out.items()}
-
-    def both(model: PreTrainedModel) -> dict[str, float]:
-        return {language: perplexity(model, ids) for language, ids in tests.items()}
-
-    exact = both(checkpoint.load_model(subject.path))
-    print(f"\n### {subject.name}\n\nfp32: " + ", ".join(f"{language} {value:.3f}" for language, value in exact.items()) + "\n")
-    print("| bits | group | language | to nearest | " + " | ".join(ORDERS) + " | gap closed |")
-    print("|---|---|---|---|" + "---|" * (len(ORDERS) + 1), flush=True)
+def measure(subject: Subject, journal: Journal, groups: list[int], seeds: int) -> None:
+    """Print the table of one subject."""
+    exact = journal.exact()
+    counts = ", ".join(
+        f"{language} {math.exp(exact[language].loss):.3f} ({sum(map(len, ids)):,} tokens)" for language, ids in subject.held_out.items()
+    )
+    print(f"\n### {subject.name}\n\nPerplexity in fp32: {counts}\n")
+    print("| bits | group | language | to nearest | " + " | ".join(ORDERS) + " | gap closed | divergence, mnat | of it removed |")
+    print("|---|---|---|---|" + "---|" * (len(ORDERS) + 3), flush=True)
     for bits in (3, 4):
-        for group in GROUPS:
-            nearest = both(rounded(subject.path, Grid(bits, group)))
-            found = {
-                name: [both(by_gptq(subject, Grid(bits, group, **order), samples, seed)) for seed in range(seeds)]
-                for name, order in ORDERS.items()
-            }
-            for language in tests:
-                cells, closed = [], []
-                for draws in found.values():
-                    values = [draw[language] for draw in draws]
-                    cells.append(f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}")
-                    closed.append(f"{(nearest[language] - statistics.mean(values)) / (nearest[language] - exact[language]):.0%}")
-                print(
-                    f"| {bits} | {group} | {language} | {nearest[language]:.3f} | {' | '.join(cells)} | {' · '.join(closed)} |", flush=True
-                )
+        for group in groups:
+            nearest = journal.nearest(Grid(bits, group))
+            draws = {name: [journal.gptq(Grid(bits, group, **order), seed) for seed in range(seeds)] for name, order in ORDERS.items()}
+            for language in subject.held_out:
+                print(row(bits, group, language, exact[language], nearest[language], [[d[language] for d in ds] for ds in draws.values()]))
+
+
+def row(bits: int, group: int, language: str, exact: Quality, nearest: Quality, orders: list[list[Quality]]) -> str:
+    """A line of the table; the shares of gaps are those of the mean over draws, per order."""
+    perplexities = [[math.exp(draw.loss) for draw in draws] for draws in orders]
+    gap = math.exp(nearest.loss) - math.exp(exact.loss)
+    closed = [f"{(math.exp(nearest.loss) - statistics.mean(values)) / gap:.0%}" if gap > 0 else "–" for values in perplexities]
+    divergences = [statistics.mean(draw.divergence for draw in draws) for draws in orders]
+    cells = [
+        *(str(cell) for cell in (bits, group, language)),
+        f"{math.exp(nearest.loss):.3f}",
+        *(f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}" for values in perplexities),
+        " · ".join(closed),
+        " · ".join(f"{value * 1e3:.2f}" for value in (nearest.divergence, *divergences)),
+        " · ".join(f"{1 - value / nearest.divergence:.0%}" for value in divergences),
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with wikitext-2, hongloumeng and stanford-alpaca")
-    parser.add_argument("--cache", type=Path, required=True, help="where the pretrained model is kept")
-    parser.add_argument("--run", type=Path, help="a run of the pocket recipe")
-    parser.add_argument("--minutes", type=float, default=12, help="of pretraining, where the cache is empty")
+    parser.add_argument("--data", type=Path, help="folder with wikitext-2, hongloumeng and stanford-alpaca, to pretrain a model on")
+    parser.add_argument("--run", type=Path, help="a run, whose RL model to measure instead")
+    parser.add_argument("--cache", type=Path, required=True, help="where the pretrained model and the measurements are kept")
+    parser.add_argument("--steps", type=int, default=900, help="of pretraining, where the cache has no model")
     parser.add_argument("--tokens", type=int, default=16384, help="of held-out text per language")
-    parser.add_argument("--samples", type=int, default=96)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=96, help="calibration sequences")
+    parser.add_argument("--groups", type=int, nargs="+", default=[128, 64, 32])
+    parser.add_argument("--seeds", type=int, default=3, help="draws of calibration data, at least 2")
+    parser.add_argument("--threads", type=int)
     given = parser.parse_args()
-    prepare_process()
-    print(f"{set_threads()} threads, torch {torch.__version__}")
-    for subject in subjects(given.data, given.cache, given.run, given.minutes):
-        measure(subject, given.tokens, given.samples, given.seeds)
+    print(f"{set_threads(given.threads)} threads, torch {torch.__version__}, {given.samples} calibration sequences, {given.seeds} draws")
+    given.cache.mkdir(parents=True, exist_ok=True)
+    subject = of_run(given.run, given.tokens) if given.run else of_texts(given.data, given.cache, given.steps, given.tokens)
+    measure(subject, Journal(given.cache, subject, given.samples), given.groups, given.seeds)
 
 
 if __name__ == "__main__":
+    prepare_process()
     main()

@@ -84,7 +84,8 @@ def lay_out(data: Path, folder: Path, share: float = 1.0, seed: int = 0) -> None
         pairs += [row for rows in list(groups.values())[apart:] for row in rows]
     prompts = [{"messages": row["messages"][:1], "category": row["category"]} for row in chats if len(_asked(row)) <= LONGEST_PROMPT]
     draw.shuffle(prompts)
-    held["prompts"], prompts = prompts[:64], prompts[64:]
+    apart = min(64, len(prompts) // 4)
+    held["prompts"], prompts = prompts[:apart], prompts[apart:]
     asked = {_asked(row) for row in held["prompts"]}
     chats = [row for row in chats if _asked(row) not in asked]
     with atomic.directory(folder) as beside:

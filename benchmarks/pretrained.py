@@ -91,6 +91,8 @@ def pretrained(cache: Path, data: Path, steps: int) -> Path:
         loss_value = float(loss.detach())
         if step % 20 == 0:
             print(f"step {step}  loss {loss_value:.3f}  {step * BATCH * CONTEXT / (time.time() - started):,.0f} tokens/s", flush=True)
-    stage = StageInfo(stage="base", steps=steps, tokens=steps * BATCH * CONTEXT, seconds=time.time() - started, metrics={"loss": loss_value})
+    stage = StageInfo(
+        stage="base", steps=steps, tokens=steps * BATCH * CONTEXT, seconds=time.time() - started, metrics={"loss": loss_value}
+    )
     checkpoint.save(model, tokenizer, path, stage)
     return path
