@@ -58,7 +58,10 @@ I18N = gr.I18n(en=texts.translations("en"), **{"zh": texts.translations("zh"), "
 
 
 def build(settings: Settings, services: Services) -> gr.Blocks:
-    """The page, ready to be launched. A tab is one file with ``build(page, services, I18N)``, which opens its own ``gr.Tab``."""
+    """The page, ready to be launched. A tab is one file with ``build(page, services, I18N)``, which opens its own ``gr.Tab``.
+
+    Whatever a tab makes stands inside of it: anything between tabs, a state even, would shift the places that Gradio knows them by.
+    """
     with gr.Blocks(title=texts.t("en", "title"), analytics_enabled=False, fill_width=True) as page:
         head(I18N)
         with gr.Tabs(selected=_first_tab(services), elem_id="pg-tabs") as tabs:

@@ -66,8 +66,9 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "undocumented"}
     changed = [asked, face.typed, face.question, face.outcome, face.next, *face.votes.values()]
     changed += [part for panel in face.panels for part in (panel.heading, panel.reply, panel.card)]
-    face.next.click(on.next, [face.queue, asked], changed, api_name="arena_next", **quick)
-    gr.on([face.typed.submit, face.ask.click], on.ask, [face.typed, asked], changed, api_name="arena_ask", **quick)
+    begin: dict[str, Any] = {**quick, "queue": True, "concurrency_limit": None}  # only a queued event tells that a state has changed
+    face.next.click(on.next, [face.queue, asked], changed, api_name="arena_next", **begin)
+    gr.on([face.typed.submit, face.ask.click], on.ask, [face.typed, asked], changed, api_name="arena_ask", **begin)
     for side, panel in enumerate(face.panels):
         event = asked.change(
             on.answer(side),

@@ -50,7 +50,8 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         face = lay_out(i18n)
         arrival, parcel = gr.Textbox(visible=False), gr.Textbox(visible=False)
         sharing = Sharing(services, services.store, i18n) if services.store else None
-    asked, counted, seen = gr.State(0), gr.State(False), gr.State(())
+        asked, counted, seen = gr.State(0), gr.State(False), gr.State(())
+        timer = gr.Timer(REFRESH_SECONDS)
     on = Events(services, face, asked, counted, seen)
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "undocumented"}
     start: dict[str, Any] = {**quick, "queue": True, "concurrency_limit": None}  # only a queued event tells that a state has changed
@@ -101,5 +102,5 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
     everything = [seen, counted, face.banner, face.count, face.examples, *begun, *face.inputs[1:]]
     everything += [part for column in face.columns for part in (column.box, column.folder)]
     page.load(on.arrive, arrival, everything, js=_ARRIVE, api_name="arrive", **live)
-    gr.Timer(REFRESH_SECONDS).tick(on.refresh, [seen, counted, *face.inputs[:5]], everything, api_name="refresh", **live)
+    timer.tick(on.refresh, [seen, counted, *face.inputs[:5]], everything, api_name="refresh", **live)
     page.unload(on.leave)

@@ -33,7 +33,8 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         gr.Markdown(i18n("train.samples"), elem_classes="pg-title")
         said = gr.HTML()
         report = gr.Markdown(elem_id="pg-report", sanitize_html=True, container=True, visible=False)
-    seen: gr.State = gr.State({})
+        seen: gr.State = gr.State({})
+        timer = gr.Timer(REFRESH_SECONDS)
 
     def refresh(seen: dict[str, int], chosen: str | None, request: gr.Request) -> list[Any]:
         language = visitor.language(request)
@@ -62,7 +63,6 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
 
     outputs = [run, steps, again, *plots, said, report, seen]
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-    timer = gr.Timer(REFRESH_SECONDS)
     gr.on([page.load, timer.tick, run.input], refresh, [seen, run], outputs, **quiet)
     again.click(start, None, None, **quiet).then(refresh, [seen, run], outputs, **quiet)
 

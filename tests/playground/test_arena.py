@@ -204,3 +204,17 @@ def test_the_arena_speaks_chinese_and_fits_a_phone(page: Callable[..., Any]) -> 
     opened.locator("#pg-vote-tie").click()
     opened.get_by_text("你的投票已保存为").wait_for()
     assert opened.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_nothing_stands_between_the_tabs(arena: Serve, store: Store) -> None:
+    config = connect(arena(store)).config
+    kinds = {component["id"]: component["type"] for component in config["components"]}
+
+    def tabs(node: dict[str, Any]) -> Iterator[list[str]]:
+        children = node.get("children", [])
+        if kinds.get(node["id"]) == "tabs":
+            yield [kinds[child["id"]] for child in children]
+        for child in children:
+            yield from tabs(child)
+
+    assert [set(children) for children in tabs(config["layout"])] == [{"tabitem"}]
