@@ -13,9 +13,9 @@ from leaderboards.collect import Collection, Found
 from modelkit.fingerprint import sha256_of_text
 from modelkit.records import MethodScore, TaskScore
 
-KINDS = ("choice", "answer", "pairs", "reward", "text")
+KINDS = ("choice", "answer", "judge", "pairs", "reward", "text")
 LOWER_IS_BETTER = {"bits_per_byte"}
-NOT_SHARES = {"bits_per_byte", "reward"}
+NOT_SHARES = {"bits_per_byte", "reward", "score"}
 BEST = "★"
 NONE = "–"
 
@@ -29,6 +29,8 @@ _CHINESE_NAMES = {
     "accuracy": "准确率",
     "exact_match": "精确匹配",
     "reward": "平均奖励",
+    "score": "评分（1–10）",
+    "win_rate": "胜率",
     "bits_per_byte": "每字节比特数",
 }
 
@@ -38,7 +40,8 @@ class Column:
     """What makes two numbers comparable.
 
     ``setting`` is a sha256 of what else they depend on: the data, the subjects asked, and for rewards the reward model, the
-    reference and the samples drawn. ``chance`` is the share that guessing gets, where that is known.
+    reference and the samples drawn, for judgments the judge, its wording and whom one was compared with. ``chance`` is the share
+    that guessing gets, where that is known.
     """
 
     task: str
@@ -55,7 +58,8 @@ class Column:
     def of(cls, name: str, task: TaskScore, method: str, score: MethodScore) -> Column:
         """The column of one task's score by one method."""
         facts = task.model_extra or {}
-        setting = [task.data, sorted(score.subjects), *(facts.get(fact) for fact in ("reward_model", "reference", "samples"))]
+        deciding = ("reward_model", "reference", "samples", "judge_identity", "contestants")
+        setting = [task.data, sorted(score.subjects), *(facts.get(fact) for fact in deciding)]
         mark = sha256_of_text(json.dumps(setting))
         chance = 0.5 if task.kind == "pairs" else facts.get("chance")
         known = chance if isinstance(chance, float) else None

@@ -62,19 +62,21 @@ def collect(paths: Sequence[Path]) -> Collection:
 
 
 def collect_run(run: Run, collection: Collection) -> None:
-    """Add the results in a run's ``eval/`` to *collection*."""
-    for file in sorted(run.evaluations().glob("*/results.json")):
-        collection.add(file, run)
+    """Add the results in a run's ``eval/`` to *collection*, those of judgings included."""
+    for pattern in ("*/results.json", "*/*/results.json"):
+        for file in sorted(run.evaluations().glob(pattern)):
+            collection.add(file, run)
 
 
 def _folders(paths: Iterable[Path]) -> Iterator[Path]:
-    """Each path and the folders directly in it, once each, half-made (dot) folders left out."""
+    """Each path, the folders directly in it and those in a judging, once each, half-made (dot) folders left out."""
     seen: set[Path] = set()
     for path in paths:
         if not path.is_dir():
             raise UserError(f"there is no folder at {path}: name a run, a folder of runs, or a folder of results.")
         inside = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
-        for folder in [path, *inside]:
+        judged = [child for folder in inside if (folder / "judging.json").is_file() for child in sorted(folder.iterdir()) if child.is_dir()]
+        for folder in [path, *inside, *judged]:
             if folder.resolve() not in seen:
                 seen.add(folder.resolve())
                 yield folder

@@ -27,7 +27,7 @@ Mode = Literal["score", "battle"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that came of judging.
+    """All that came of judging. A task of its results is called ``<prompts>.<language>@<judge>``, its method by the mode.
 
     :param judge: name and identity, and the identity of the wording.
     :param unranked: why the contestants aren't ranked; ``None`` when they are.
@@ -43,6 +43,7 @@ class Outcome:
     judgments: Sequence[Judgment]
     identity: str
     seed: int
+    device: str
     seconds: float
     spent: str
     unranked: str | None
@@ -70,23 +71,25 @@ class Outcome:
         tasks = {}
         for language, score in self.scores(contestant.name).items():
             unscored = standing.reasons(one for one in own if one.language == language)
-            tasks[f"{self.prompts.name}.{language}@{self.mode}"] = TaskScore(
+            tasks[f"{self.prompts.name}.{language}@{slug(self.judge['name'])}"] = TaskScore(
                 kind="judge",
                 data=self.prompts.sha256,
                 chat=True,
                 methods={self.mode: score},
                 unscored_reasons=unscored,
                 judge=self.judge["name"],
-                judge_identity=self.judge["identity"],
+                judge_identity=[self.judge["identity"], self.judge["wording"]],
+                contestants=sorted(one.record.fingerprint for one in self.contestants) if self.mode == "battle" else None,
                 language=language,
             )
-        speed = Speed(seconds=self.seconds, questions_per_s=len(self.judgments) / max(self.seconds, 1e-9), tokens_computed=0)
+        tokens = sum(answer.tokens for answer in self.answers if answer.model == contestant.name)
+        speed = Speed(seconds=self.seconds, questions_per_s=len(self.judgments) / max(self.seconds, 1e-9), tokens_computed=tokens)
         return Result(
             id=f"{slug(contestant.name)}-{self.identity}",
             model=contestant.record,
             tasks=tasks,
             speed=speed,
-            environment=results.environment("cpu"),
+            environment=results.environment(self.device),
             seed=self.seed,
             identity=self.identity,
             settings=self.settings,

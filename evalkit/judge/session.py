@@ -38,6 +38,7 @@ from evalkit.judge.schedule import Schedule
 from evalkit.judge.votes import Voted
 from evalkit.judge.wording import RubricWording, Wording
 from evalkit.models.server import Endpoint
+from modelkit.device import choose_device
 from modelkit.errors import UserError
 from modelkit.run import run_of
 
@@ -149,6 +150,7 @@ def judge(
         judgments=judgments,
         identity=identity,
         seed=how.seed,
+        device=str(choose_device(how.device)),
         seconds=time.monotonic() - start,
         spent="one reading of each answer" if isinstance(judge, RewardJudge) else judge.spent(),
         unranked=unranked,
