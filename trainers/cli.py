@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -101,46 +102,32 @@ def pretrain(
         _train(asked, threads, strategy, nproc, device)
 
 
-@app.command()
-def sft(
-    model: Start,
-    out: Out,
-    data: Data = None,
-    config: Config = None,
-    set_: Set = None,
-    seed: Seed = 0,
-    threads: Threads = None,
-    strategy: Parallel = "auto",
-    nproc: Processes = 1,
-    device: Device = None,
-) -> None:
-    """Supervised fine-tuning on conversations; the loss looks at the assistant's tokens only."""
-    with one_sentence():
-        from trainers.commands import request
+def _learner(stage: str) -> Callable[..., None]:
+    """The command of a stage that needs nothing but a checkpoint and data."""
 
-        asked = request("sft", config, set_ or [], out, seed, model, data)
-        _train(asked, threads, strategy, nproc, device)
+    def command(
+        model: Start,
+        out: Out,
+        data: Data = None,
+        config: Config = None,
+        set_: Set = None,
+        seed: Seed = 0,
+        threads: Threads = None,
+        strategy: Parallel = "auto",
+        nproc: Processes = 1,
+        device: Device = None,
+    ) -> None:
+        with one_sentence():
+            from trainers.commands import request
+
+            asked = request(stage, config, set_ or [], out, seed, model, data)
+            _train(asked, threads, strategy, nproc, device)
+
+    return command
 
 
-@app.command()
-def rm(
-    model: Start,
-    out: Out,
-    data: Data = None,
-    config: Config = None,
-    set_: Set = None,
-    seed: Seed = 0,
-    threads: Threads = None,
-    strategy: Parallel = "auto",
-    nproc: Processes = 1,
-    device: Device = None,
-) -> None:
-    """A reward model from preference pairs; give the SFT checkpoint as the model."""
-    with one_sentence():
-        from trainers.commands import request
-
-        asked = request("rm", config, set_ or [], out, seed, model, data)
-        _train(asked, threads, strategy, nproc, device)
+app.command("sft", help="Supervised fine-tuning on conversations; the loss looks at the assistant's tokens only.")(_learner("sft"))
+app.command("rm", help="A reward model from preference pairs; give the SFT checkpoint as the model.")(_learner("rm"))
 
 
 @app.command()
@@ -165,46 +152,9 @@ def ppo(
         _train(asked, threads, strategy, nproc, device)
 
 
-@app.command()
-def dpo(
-    model: Start,
-    out: Out,
-    data: Data = None,
-    config: Config = None,
-    set_: Set = None,
-    seed: Seed = 0,
-    threads: Threads = None,
-    strategy: Parallel = "auto",
-    nproc: Processes = 1,
-    device: Device = None,
-) -> None:
-    """DPO and its relatives (loss: sigmoid, ipo, hinge, cdpo, robust, simpo, orpo): learning from pairs without a reward model."""
-    with one_sentence():
-        from trainers.commands import request
-
-        asked = request("dpo", config, set_ or [], out, seed, model, data)
-        _train(asked, threads, strategy, nproc, device)
-
-
-@app.command()
-def kto(
-    model: Start,
-    out: Out,
-    data: Data = None,
-    config: Config = None,
-    set_: Set = None,
-    seed: Seed = 0,
-    threads: Threads = None,
-    strategy: Parallel = "auto",
-    nproc: Processes = 1,
-    device: Device = None,
-) -> None:
-    """KTO: learning from single replies that were called good or bad."""
-    with one_sentence():
-        from trainers.commands import request
-
-        asked = request("kto", config, set_ or [], out, seed, model, data)
-        _train(asked, threads, strategy, nproc, device)
+_DPO = "DPO and its relatives (loss: sigmoid, ipo, hinge, cdpo, robust, simpo, orpo): learning from pairs without a reward model."
+app.command("dpo", help=_DPO)(_learner("dpo"))
+app.command("kto", help="KTO: learning from single replies that were called good or bad.")(_learner("kto"))
 
 
 @app.command()

@@ -13,7 +13,8 @@ from modelkit.errors import ModelError, UserError
 from modelkit.fingerprint import fingerprint
 from trainers import folder
 from trainers.log import Progress, Watcher
-from trainers.recipe import DpoStage, GrpoStage, KtoStage, Optimisation, PpoStage, PretrainStage, RewardStage, SftStage, load_section
+from trainers.reading import load_section
+from trainers.recipe import DpoStage, GrpoStage, KtoStage, Optimisation, PpoStage, PretrainStage, RewardStage, SftStage
 
 if TYPE_CHECKING:
     from trainers.data.dataset import Counts

@@ -42,9 +42,10 @@ class Judge:
     def __init__(self, settings: GrpoStage, tokenizer: PreTrainedTokenizerBase, reward_model: PreTrainedModel | None = None) -> None:
         self.terms = [(term.name, term.weight) for term in settings.rewards]
         self._rules = {name: rewards.find(name) for name, _ in self.terms if name != "reward_model"}
-        if len(self._rules) < len(self.terms) and reward_model is None:
+        if settings.needs_reward_model and reward_model is None:
             raise UserError("the reward term reward_model needs a reward model: give its checkpoint, or leave the term out.")
-        self.model, self._tokenizer, self._micro_tokens = reward_model, tokenizer, settings.micro_tokens
+        self.model = reward_model if settings.needs_reward_model else None
+        self._tokenizer, self._micro_tokens = tokenizer, settings.micro_tokens
 
     def __call__(self, prompts: Sequence[Prompt], replies: Replies, strategy: Strategy) -> dict[str, Tensor]:
         """Each term's value for every reply, unweighted, [replies]; the replies to a prompt lie beside each other."""
@@ -56,7 +57,7 @@ class Judge:
                 rewards.value(name, rule, prompts[row // each].text, text, prompts[row // each].reference) for row, text in enumerate(texts)
             ]
             found[name] = torch.tensor(values)
-        if self.model is not None and len(self._rules) < len(self.terms):
+        if self.model is not None:
             found["reward_model"] = rewards_of(self.model, replies, self._micro_tokens, strategy).cpu()
         return found
 

@@ -1,4 +1,4 @@
-"""A recipe from start to end: data → tokenizer → base → SFT → reward model → PPO, each stage evaluated, one report card.
+"""A recipe from start to end: data → tokenizer → base → SFT → reward model → PPO, DPO, …, each stage evaluated, one report card.
 
 Every stage ends with a checkpoint that appears whole or not at all; a stage whose checkpoint is there is not run again. So the
 same command after a crash goes on where it was.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,8 +31,8 @@ from trainers.strategies.plain import Single
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_SHARES = {"data": 1.0, "tokenizer": 2.0, "base": 90.0, "sft": 65.0, "rm": 120.0, "rl": 75.0, "report": 1.0}
-"""Expected seconds per stage of the pocket recipe: how progress is shared out before anything is measured."""
+_SECONDS = {"data": 1, "tokenizer": 2, "base": 90, "sft": 65, "rm": 120, "rl": 75, "dpo": 40, "kto": 40, "grpo": 75, "report": 1}
+"""Expected of each stage of the pocket recipe: how progress is shared out before anything is measured."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +78,9 @@ class _Pipeline:
             recipe.model_dump(exclude={"bars", "title"}), settings.seed, str(settings.base or ""), str(settings.data or "")
         )
         self.home = self._open()
-        names = [
-            name
-            for name in _SHARES
-            if (name != "tokenizer" or recipe.base) and (name != "base" or recipe.base) and (name != "data" or recipe.world)
-        ]
-        shares = {name: _SHARES[name] for name in names}
-        self.progress = Progress(settings.out if self.first else None, names, shares, watcher)
+        made = [*(["data"] if recipe.world else []), *(["tokenizer"] if recipe.base else [])]
+        names = [*made, *recipe.stages, "report"]
+        self.progress = Progress(settings.out if self.first else None, names, {name: float(_SECONDS[name]) for name in names}, watcher)
         self.entries: dict[str, dict[str, Any]] = self._earlier_entries()
 
     def _open(self) -> Run:
@@ -95,7 +90,7 @@ class _Pipeline:
                 raise UserError(f"{self.settings.out} holds a run of another recipe, seed or data: choose another --out, or delete it.")
             return found
         self.settings.strategy.barrier()
-        names = ["base", "sft", "rm", "critic", "rl"] if self.recipe.base else ["sft", "rm", "critic", "rl"]
+        names = [made for name in self.recipe.stages for made in (["critic", "rl"] if name == "rl" else [name])]
         info = RunInfo(
             name=self.recipe.title.get("en", self.recipe.name),
             recipe=self.digest,
@@ -108,44 +103,31 @@ class _Pipeline:
         return made
 
     def run(self) -> dict[str, Any]:
-        recipe, home = self.recipe, self.home
+        recipe = self.recipe
         if self.first:
             if recipe.world:
                 self._make_data()
             if recipe.base:
                 self._make_tokenizer()
         self.settings.strategy.barrier()
-        if recipe.base:
-            base = recipe.base
-            self._stage("base", lambda job: stages.pretrain(base, job, shape=recipe.model))
-        sft, rm = home.checkpoint("sft"), home.checkpoint("rm")
-        self._stage("sft", lambda job: stages.sft(recipe.sft, job, self.settings.base or home.checkpoint("base")))
-        self._stage("rm", lambda job: stages.rm(recipe.rm, job, sft, self._scale_prompts(), recipe.ppo.max_tokens))
-        self._stage("rl", lambda job: stages.ppo(recipe.ppo, job, sft, rm))
+        for name in recipe.stages:
+            self._stage(name)
         self.progress.enter("report")
-        results = {name: self._results(name) for name in ("base", "sft", "rm", "rl") if home.checkpoint(name).is_dir()}
+        results = {name: self._results(name) for name in recipe.stages}
         card = report.build(self.settings.out, recipe, list(self.entries.values()), results, self.settings.seed, self.settings.threads)
         self.settings.strategy.barrier()
         return card
 
-    def _stage(self, name: str, work: Callable[[Job], Counts]) -> None:
+    def _stage(self, name: str) -> None:
         """Run a stage unless its checkpoint is there, then evaluate it unless its results are."""
         if not self.home.checkpoint(name).is_dir():
             began = time.perf_counter()
             self.progress.enter(name)
-            counts = work(
-                Job(
-                    self.home,
-                    name,
-                    self.data_folder,
-                    self.settings.seed,
-                    self.digest,
-                    self.tokenizer,
-                    self.settings.strategy,
-                    self.progress,
-                    self._probes(),
-                )
+            settings, strategy = self.settings, self.settings.strategy
+            job = Job(
+                self.home, name, self.data_folder, settings.seed, self.digest, self.tokenizer, strategy, self.progress, self._probes()
             )
+            counts = self._work(job, self.recipe.stages[name])
             if counts.first_problem:
                 print(f"{counts.bad} bad rows were put aside, the first at {counts.first_problem}")
             info = checkpoint.read_stage(self.home.checkpoint(name))
@@ -155,6 +137,28 @@ class _Pipeline:
         if self.first:
             self._evaluate(name)
         self.settings.strategy.barrier()
+
+    def _work(self, job: Job, settings: Any) -> Counts:
+        """Train the stage that the job is named after."""
+        sft, reward = self.home.checkpoint("sft"), self.home.checkpoint("rm")
+        match job.name:
+            case "base":
+                return stages.pretrain(settings, job, shape=self.recipe.model)
+            case "sft":
+                return stages.sft(settings, job, self.settings.base or self.home.checkpoint("base"))
+            case "rm":
+                return stages.rm(settings, job, sft, self._scale_prompts(), self._reply_tokens)
+            case "rl":
+                return stages.ppo(settings, job, sft, reward)
+            case "grpo":
+                return stages.grpo(settings, job, sft, reward if settings.needs_reward_model else None)
+        work: Any = {"dpo": stages.dpo, "kto": stages.kto}[job.name]
+        return work(settings, job, sft)
+
+    @property
+    def _reply_tokens(self) -> int:
+        """How long the replies may be that the run's policies learn from."""
+        return max((section.max_tokens for section in (self.recipe.ppo, self.recipe.grpo) if section), default=stages.REPLY_TOKENS)
 
     @property
     def data_folder(self) -> Path:
@@ -210,14 +214,18 @@ class _Pipeline:
 
     def _scale_prompts(self) -> list[Prompt]:
         """Prompts that no stage trains on (the recipe's own held-out ones, where it has them), to scale rewards on."""
-        return self._heldout_prompts(self.recipe.rm.reference_prompts)
+        return self._heldout_prompts(self.recipe.rm.reference_prompts if self.recipe.rm else 0)
 
     def _heldout_prompts(self, count: int) -> list[Prompt]:
+        """At most *count* prompts; none where neither the run's benchmark nor a stage has any, and stages look for their own."""
         file = self.home.benchmark() / "prompts.jsonl"
-        mixture = [Mixture(path=str(file.resolve()))] if file.exists() else self.recipe.ppo.data
+        asked = self.recipe.ppo or self.recipe.grpo
+        mixture = [Mixture(path=str(file.resolve()))] if file.exists() else asked.data if asked else []
+        if not mixture:
+            return []
         base = self.settings.base
         context = self.recipe.model.context if base is None else int(checkpoint.check(base).get("max_position_embeddings", 512))
-        found = dataset.prompts(self._rows(mixture, "prompts"), self.tokenizer, context - self.recipe.ppo.max_tokens, Counts())
+        found = dataset.prompts(self._rows(mixture, "prompts"), self.tokenizer, context - self._reply_tokens, Counts())
         _, chosen = hold_out(found, min(1.0, count / len(found)), self.settings.seed, "reward reference")
         return chosen or found
 

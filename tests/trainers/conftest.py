@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from modelkit import checkpoint
+from modelkit.checkpoint import StageInfo
 from trainers import tokenizer as tokenizers
 from trainers.data import dataset
-from trainers.data.dataset import Counts, Example, Pair, Prompt
+from trainers.data.dataset import Counts, Example, Labelled, Pair, Prompt
 from trainers.pocket import corpus
 
 
@@ -27,6 +30,16 @@ class World:
 @pytest.fixture(scope="session")
 def world() -> World:
     return build_world()
+
+
+@pytest.fixture(scope="module")
+def place(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``base/``, a tiny checkpoint, and ``data/`` of the pocket world."""
+    folder = tmp_path_factory.mktemp("place")
+    checkpoint.save(world.model(), world.tokenizer, folder / "base", StageInfo(stage="base"))
+    (folder / "data").mkdir()
+    corpus.write(corpus.build(seed=0, limit=2), folder / "data")
+    return folder
 
 
 def build_world() -> World:
@@ -61,3 +74,9 @@ def build_world() -> World:
         dataset.prompts(made.training["prompts.jsonl"], tokenizer, 100, Counts()),
         model,
     )
+
+
+def from_pairs(pairs: list[Pair]) -> list[Labelled]:
+    """Each pair as one good and one bad reply."""
+    sides = [(Labelled(pair.chosen, pair.starts[0], True), Labelled(pair.rejected, pair.starts[1], False)) for pair in pairs]
+    return [labelled for both in sides for labelled in both]

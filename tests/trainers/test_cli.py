@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from modelkit import checkpoint
+from modelkit.adapter import is_adapter
 from modelkit.errors import UserError
 from modelkit.run import Run
-from trainers import recipe, report
+from trainers import reading, report
 from trainers.recipe import Bar
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,22 +37,41 @@ def refused(says: str, *arguments: str | Path, status: int = 2) -> None:
 
 def test_a_tiny_run_writes_every_checkpoint_and_a_report_card(tmp_path: Path) -> None:
     out = tmp_path / "tiny"
-    done = trainers("run", ROOT / "recipes" / "pocket-tiny.yaml", "--out", out, "--threads", "1")
+    adapted = "dpo={data: [{path: pairs.jsonl}], lora: {rank: 4}, steps: 2, lr: 1.0e-3}"
+    done = trainers("run", ROOT / "recipes" / "pocket-tiny.yaml", "--out", out, "--threads", "1", "--set", adapted)
     assert done.returncode == 0, done.stderr
-    assert [stage.name for stage in Run.open(out).ready()] == ["base", "sft", "rm", "critic", "rl"]
+    assert [stage.name for stage in Run.open(out).ready()] == ["base", "sft", "rm", "critic", "rl", "dpo"]
     card = json.loads((out / "report.json").read_text(encoding="utf-8"))
     metrics = card["metrics"]
     assert {"choice.perplexity", "choice.letters", "answer", "pairs[truth]", "reward.win_rate", "reward.kl_to_reference", "text"} <= set(
         metrics
     )
-    assert set(metrics["answer"]) == {"base", "sft", "rl"}
+    assert set(metrics["answer"]) == {"base", "sft", "rl", "dpo"}
     assert set(metrics["pairs"]) == {"rm"}
-    assert set(metrics["reward"]) == {"rl"}
+    assert set(metrics["reward"]) == {"rl", "dpo"}
     assert {"torch", "transformers", "threads"} <= set(card["environment"])
     assert "| answer |" in (out / "report.md").read_text(encoding="utf-8")
     progress = json.loads((out / "progress.json").read_text(encoding="utf-8"))
     assert progress["state"] == "done"
     assert progress["fraction"] == 1.0
+
+
+@pytest.mark.slow
+def test_a_run_of_every_method_with_adapters_ends_with_all_of_them(tmp_path: Path) -> None:
+    """The documented recipe, with fewer and smaller steps."""
+    recipe, out = ROOT / "recipes" / "pocket-methods.yaml", tmp_path / "methods"
+    names = ("base", "sft", "rm", "ppo", "dpo", "kto", "grpo")
+    few = [word for name in names for setting in ("steps=2", "tokens=256", "optimiser=adamw") for word in ("--set", f"{name}.{setting}")]
+    few += ["--set", "world.limit=3", "--set", "evaluate=[]", "--set", "ppo.prompts=4", "--set", "grpo.prompts=2", "--threads", "1"]
+    done = trainers("run", recipe, "--out", out, *few)
+    assert done.returncode == 0, done.stderr
+    assert [stage.name for stage in Run.open(out).ready()] == ["base", "sft", "rm", "critic", "rl", "dpo", "kto", "grpo"]
+    for name in ("rm", "critic", "rl", "dpo", "kto", "grpo"):
+        assert is_adapter(out / name)
+        checkpoint.load_model(out / name, "reward" if name in ("rm", "critic") else "language")
+    card = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert [stage["name"] for stage in card["stages"]] == ["data", "tokenizer", "base", "sft", "rm", "rl", "dpo", "kto", "grpo"]
+    assert json.loads((out / "progress.json").read_text(encoding="utf-8"))["state"] == "done"
 
 
 def test_impossible_requests_are_refused(tmp_path: Path) -> None:
@@ -115,22 +136,24 @@ def _recipe(tmp_path: Path, change: Callable[[str], str]) -> Path:
         (lambda text: "just words", [], "holds no recipe"),
         (lambda text: text, ["sft.steps"], "write it as key=value"),
         (lambda text: text, ["name.x=1"], "name is not a section"),
+        (lambda text: text, ["rm=null"], "ppo needs a reward model: add a section rm"),
         (lambda text: text, ["ppo.clip_ration=1"], "ppo.clip_ration is no setting: did you mean clip_ratio?"),
     ],
 )
 def test_a_wrong_recipe_is_refused_by_file_and_field(tmp_path: Path, change: Callable[[str], str], overrides: list[str], says: str) -> None:
     with pytest.raises(UserError, match=says):
-        recipe.load(_recipe(tmp_path, change), overrides)
+        reading.load(_recipe(tmp_path, change), overrides)
 
 
 def test_overrides_reach_their_field(tmp_path: Path) -> None:
-    loaded = recipe.load(_recipe(tmp_path, lambda text: text), ["ppo.steps=3", "sft.betas=[0.5, 0.9]", "seed=4"])
+    loaded = reading.load(_recipe(tmp_path, lambda text: text), ["ppo.steps=3", "sft.betas=[0.5, 0.9]", "seed=4"])
+    assert loaded.ppo is not None
     assert (loaded.ppo.steps, loaded.sft.betas, loaded.seed) == (3, (0.5, 0.9), 4)
 
 
 def test_every_recipe_is_valid() -> None:
     for path in (ROOT / "recipes").glob("*.yaml"):
-        assert recipe.load(path).name == path.stem
+        assert reading.load(path).name == path.stem
 
 
 def test_bars_compare_a_metric_or_a_difference_with_their_limits() -> None:

@@ -17,23 +17,13 @@ from modelkit.fingerprint import sha256_of_file
 from modelkit.run import Run
 from tests.trainers.conftest import World
 from trainers.cli import app
-from trainers.pocket import corpus
-from trainers.recipe import PpoStage, SftStage, load_section
+from trainers.reading import load_section
+from trainers.recipe import PpoStage, SftStage
 
 FEW = ["steps=2", "tokens=200"]
 LEARN = ["lr=1.0e-3"]
 ENDLESS = "{% for m in messages %}{{ m.role + ': ' + m.content }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
 """A chat template that never says where a turn ends."""
-
-
-@pytest.fixture(scope="module")
-def place(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``base/``, a tiny checkpoint, and ``data/`` of the pocket world."""
-    folder = tmp_path_factory.mktemp("place")
-    checkpoint.save(world.model(), world.tokenizer, folder / "base", StageInfo(stage="base"))
-    (folder / "data").mkdir()
-    corpus.write(corpus.build(seed=0, limit=2), folder / "data")
-    return folder
 
 
 def call(command: str, *arguments: str | Path, settings: Sequence[str] = ()) -> Result:

@@ -92,43 +92,26 @@ def plan(
 def _of_recipe(path: Path, model: Path | None, devices: int, length: int) -> list[Request]:
     """A request for each stage of a recipe."""
     from modelkit.device import dtype_of
-    from trainers import recipe as recipes
     from trainers.plan.estimate import Request
     from trainers.plan.footprint import read_config
+    from trainers.reading import load
+    from trainers.stages import llama
 
-    recipe = recipes.load(path)
+    recipe = load(path)
     if model is None and recipe.base is None:
         raise UserError(f"the recipe {recipe.name} starts from a checkpoint: name it with -m DIR.")
     if model is not None:
         config = read_config(model)
     else:
-        config, length = _shape(recipe), recipe.model.context
-    sections = {"pretrain": None if model else recipe.base, "sft": recipe.sft, "rm": recipe.rm, "ppo": recipe.ppo}
+        config, length = llama(recipe.model, recipe.vocab_size), recipe.model.context
     requests = []
-    for name, section in sections.items():
-        if section is not None:
-            rows = getattr(section, "prompts", 0)
-            step = rows * length if rows else section.tokens
-            extra = {"rows": rows or 64, "epochs": getattr(section, "epochs", 1), "share": getattr(section, "share_backbone", False)}
-            settings = (section.lora, section.gradient_checkpointing, section.optimiser)
-            requests.append(
-                Request(config, name, step, section.micro_tokens, length, devices, dtype_of(section.dtype), *settings, **extra)  # type: ignore[arg-type]
-            )
+    for checkpoint, section in recipe.stages.items():
+        if checkpoint == "base" and model is not None:
+            continue
+        name: Any = {"base": "pretrain", "rl": "ppo"}.get(checkpoint, checkpoint)
+        rows = getattr(section, "prompts", 0) * getattr(section, "samples", 1)
+        step = rows * length if rows else section.tokens
+        extra = {"rows": rows or 64, "epochs": getattr(section, "epochs", 1), "share": getattr(section, "share_backbone", False)}
+        settings = (section.lora, section.gradient_checkpointing, section.optimiser)
+        requests.append(Request(config, name, step, section.micro_tokens, length, devices, dtype_of(section.dtype), *settings, **extra))
     return requests
-
-
-def _shape(recipe: Any) -> Any:
-    """The configuration of the model that a recipe makes from scratch."""
-    from transformers import LlamaConfig
-
-    shape = recipe.model
-    return LlamaConfig(
-        vocab_size=recipe.vocab_size,
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        max_position_embeddings=shape.context,
-        tie_word_embeddings=True,
-    )
