@@ -58,6 +58,7 @@ def one_sentence(exit_with: Callable[[int], None] = sys.exit) -> Iterator[None]:
 
 
 _DISK_ERRORS = {
+    27: "a file would be larger than this process may write (ulimit -f)",
     28: "the disk is full: free some space and run the command again",
     30: "the folder is read-only",
     122: "the disk quota is used up",

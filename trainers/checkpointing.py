@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelkit import atomic
+from modelkit.errors import UserError
 from modelkit.fingerprint import sha256_of_file, sha256_of_text
 from trainers.strategies.tensors import own_state
 
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from trainers.loop import StageLoop
+    from trainers.optimiser import Optimiser
 
 BEST = "best"
 """Beside the states: the weights of the lowest evaluation loss."""
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError)
+"""What reading a damaged state may raise."""
 
 
 def save(stage: StageLoop, step: int, counters: dict[str, Any], folder: Path) -> None:
@@ -30,28 +34,31 @@ def save(stage: StageLoop, step: int, counters: dict[str, Any], folder: Path) ->
 
     :raises OSError: when the disk is full; the states before are as they were.
     """
-    strategy = stage.strategy
-    target = folder / f"step-{step:06d}"
-    (writer,) = strategy.sum([float(os.getpid()) if strategy.rank == 0 else 0.0])
-    numbers: dict[str, Any] = {"step": step, "counters": counters, "optimisers": {}}
-    with _whole_or_not(target, strategy.rank == 0), _disk_full_is_an_os_error(target):
-        strategy.barrier()
-        beside = atomic.beside_of(target, int(writer))
-        for name, module in stage.modules.items():
-            strategy.save_tensors(_trained(module), beside / name)
-        for name, optimiser in stage.optimisers.items():
-            tensors, numbers["optimisers"][name] = optimiser.state()
-            strategy.save_tensors(tensors, beside / f"{name}.optimiser")
-        strategy.barrier()
-        if strategy.rank == 0:
-            files = sorted(file for file in beside.rglob("*") if file.is_file())
-            numbers["files"] = {str(file.relative_to(beside)): sha256_of_file(file) for file in files}
-            content = json.dumps(numbers, sort_keys=True)
-            (beside / "state.json").write_text(json.dumps({"sha256": sha256_of_text(content), **numbers}), encoding="utf-8")
-    if strategy.rank == 0:
+    _write(stage, folder / f"step-{step:06d}", {"step": step, "counters": counters}, stage.optimisers)
+    if stage.strategy.rank == 0:
         for old in sorted(folder.glob("step-*"))[: -stage.settings.keep_last]:
             shutil.rmtree(old)
-    strategy.barrier()
+    stage.strategy.barrier()
+
+
+def save_best(stage: StageLoop, step: int, folder: Path) -> None:
+    """Keep the stage's present weights as :data:`BEST`, instead of those kept before.
+
+    :raises OSError: when the disk is full; those are as they were.
+    """
+    _write(stage, folder / BEST, {"step": step}, {})
+
+
+def load_best(stage: StageLoop, folder: Path) -> None:
+    """Put the weights kept as :data:`BEST` back into the stage.
+
+    :raises UserError: when they are damaged.
+    """
+    try:
+        _checked(folder / BEST)
+    except _DAMAGE as error:
+        raise UserError(f"the best weights of {stage.name} are damaged ({error}): delete {folder} to train the stage again.") from None
+    _load_modules(stage, folder / BEST)
 
 
 def resume(stage: StageLoop, folder: Path) -> tuple[int, dict[str, Any]] | None:
@@ -62,10 +69,10 @@ def resume(stage: StageLoop, folder: Path) -> tuple[int, dict[str, Any]] | None:
     for state in sorted(folder.glob("step-*"), reverse=True):
         try:
             numbers = _checked(state)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except _DAMAGE as error:
             print(f"warning: {state} is damaged ({error}); going back to the state before it")
             continue
-        load_modules(stage, state)
+        _load_modules(stage, state)
         for name, optimiser in stage.optimisers.items():
             optimiser.load(numbers["optimisers"][name])
             stage.strategy.load_tensors(state / f"{name}.optimiser", optimiser.place)
@@ -73,20 +80,29 @@ def resume(stage: StageLoop, folder: Path) -> tuple[int, dict[str, Any]] | None:
     return None
 
 
-def save_best(stage: StageLoop, folder: Path) -> None:
-    """Keep the stage's present weights as :data:`BEST`, instead of those kept before."""
+def _write(stage: StageLoop, target: Path, numbers: dict[str, Any], optimisers: dict[str, Optimiser]) -> None:
+    """All ranks write *target* together; it appears when whole, with the hash of every file in its ``state.json``."""
     strategy = stage.strategy
-    target = folder / BEST
     (writer,) = strategy.sum([float(os.getpid()) if strategy.rank == 0 else 0.0])
+    content: dict[str, Any] = {**numbers, "optimisers": {}}
     with _whole_or_not(target, strategy.rank == 0), _disk_full_is_an_os_error(target):
         strategy.barrier()
+        beside = atomic.beside_of(target, int(writer))
         for name, module in stage.modules.items():
-            strategy.save_tensors(_trained(module), atomic.beside_of(target, int(writer)) / name)
+            strategy.save_tensors(_trained(module), beside / name)
+        for name, optimiser in optimisers.items():
+            tensors, content["optimisers"][name] = optimiser.state()
+            strategy.save_tensors(tensors, beside / f"{name}.optimiser")
         strategy.barrier()
+        if strategy.rank == 0:
+            files = sorted(file for file in beside.rglob("*") if file.is_file())
+            content["files"] = {str(file.relative_to(beside)): sha256_of_file(file) for file in files}
+            digest = sha256_of_text(json.dumps(content, sort_keys=True))
+            (beside / "state.json").write_text(json.dumps({"sha256": digest, **content}), encoding="utf-8")
     strategy.barrier()
 
 
-def load_modules(stage: StageLoop, state: Path) -> None:
+def _load_modules(stage: StageLoop, state: Path) -> None:
     """Put the weights kept in *state* into the stage's modules."""
     for name, module in stage.modules.items():
         own = _trained(module)
@@ -136,6 +152,7 @@ def _disk_full_is_an_os_error(target: Path) -> Iterator[None]:
     try:
         yield
     except SafetensorError as error:
-        if "os error 28" in str(error) or "No space left" in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from None
-        raise
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(target)) from None

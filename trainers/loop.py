@@ -134,7 +134,7 @@ def train(stage: StageLoop, seed: int, log: Path, state: Path, progress: Progres
     if settings.keep_best:
         best = {"best_step": float(counters["best_step"])}
         if counters["best_step"] != done:
-            checkpointing.load_modules(stage, state / checkpointing.BEST)
+            checkpointing.load_best(stage, state)
     with _computing_in(settings.dtype, strategy.device):
         metrics = {**stage.evaluate(), **best}
     finished = Finished(done, counters["tokens"], time.perf_counter() - began, metrics)
@@ -158,7 +158,7 @@ def _compare(stage: StageLoop, step: int, counters: dict[str, Any], writer: Stag
     elif counters["best_loss"] is None or loss < counters["best_loss"]:
         counters.update(best_loss=loss, best_step=step, stale=0)
         if settings.keep_best:
-            checkpointing.save_best(stage, state)
+            checkpointing.save_best(stage, step, state)
     else:
         counters["stale"] += 1
 

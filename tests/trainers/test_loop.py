@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import random
+import resource
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +16,20 @@ import pytest
 import torch
 
 from modelkit.errors import UserError
+from modelkit.fingerprint import sha256_of_file
 from modelkit.linear import fast_linear
 from tests.trainers.conftest import World
-from trainers import checkpointing
+from trainers import checkpointing, distributed
 from trainers.log import Progress
 from trainers.loop import Finished, StepResult, train
 from trainers.recipe import LanguageStage
 from trainers.sft import LanguageModelling
+from trainers.strategies import Strategy
 
 
-def make(world: World, **changes: Any) -> LanguageModelling:
+def make(world: World, strategy: Strategy | None = None, **changes: Any) -> LanguageModelling:
     settings = LanguageStage(**{"steps": 6, "lr": 1e-2, "tokens": 150, "save_every": 2, **changes})
-    return LanguageModelling("sft", world.model(), world.tokenizer, world.examples, world.examples[:6], [], settings, seed=0)
+    return LanguageModelling("sft", world.model(), world.tokenizer, world.examples, world.examples[:6], [], settings, 0, strategy)
 
 
 def run(stage: LanguageModelling, folder: Path) -> Finished:
@@ -217,6 +222,50 @@ def test_a_full_disk_leaves_the_last_good_state(world: World, tmp_path: Path, mo
     run(again, tmp_path)
     run(whole, tmp_path / "whole")
     assert torch.equal(weights(again), weights(whole))
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Writing more into one file fails, as it does on a full disk; Python ignores the signal that comes with it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("strategy", ["single", "zero2"])
+def test_where_no_more_can_be_written_the_last_good_state_stays(world: World, tmp_path: Path, strategy: str) -> None:
+    with distributed.joined(strategy) as joint:
+        stage = make(world, strategy=joint, steps=3, save_every=2)
+        run(stage, tmp_path)
+        before = {path: sha256_of_file(path) for path in (tmp_path / "state").rglob("*") if path.is_file()}
+        counters = {"tokens": 0, "seconds": 0.0, "log_bytes": 0}
+        with files_of_at_most(20_000):
+            with pytest.raises(OSError, match="File too large"):
+                checkpointing.save(stage, 3, counters, tmp_path / "state")
+            with pytest.raises(OSError, match="File too large"):
+                checkpointing.save_best(stage, 3, tmp_path / "state")
+        assert before == {path: sha256_of_file(path) for path in (tmp_path / "state").rglob("*") if path.is_file()}
+        checkpointing.save(stage, 3, counters, tmp_path / "state")
+        assert checkpointing.resume(make(world, strategy=joint), tmp_path / "state") == (3, counters)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.json"])
+def test_damaged_best_weights_are_never_ended_with(world: World, tmp_path: Path, name: str) -> None:
+    stage = make(world, steps=4, eval_every=2, keep_best=True)
+    scripted(stage, [3.0, 1.0, 2.0])
+    best, load = tmp_path / "state" / "best" / name, checkpointing.load_best
+
+    def damage(*inputs: Any) -> None:
+        best.write_bytes(best.read_bytes()[:-3])
+        load(*inputs)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(checkpointing, "load_best", damage)
+        with pytest.raises(UserError, match="the best weights of sft are damaged .*delete"):
+            run(stage, tmp_path)
 
 
 def test_computing_in_bf16_keeps_fp32_weights_and_learns(world: World, tmp_path: Path) -> None:

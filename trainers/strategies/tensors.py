@@ -32,14 +32,21 @@ def save_whole(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def save_parts(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write the directory *path*: every rank its shards of DTensors and what no other rank has. All ranks call it."""
+    """Write the directory *path*: every rank its shards of DTensors and what no other rank has. All ranks call it.
+
+    :raises OSError: (or another error) on all ranks, when the disk of one is full.
+    """
     import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
-    dcp.save(
-        {name: tensor.detach() for name, tensor in tensors.items()},
-        storage_writer=HuggingFaceStorageWriter(str(path), save_distributed=True),
-    )
+    try:
+        dcp.save(
+            {name: tensor.detach() for name, tensor in tensors.items()},
+            storage_writer=HuggingFaceStorageWriter(str(path), save_distributed=True),
+        )
+    except CheckpointException as error:
+        raise next(iter(error.failures.values()))[0] from None
 
 
 def load(path: Path, place: Place) -> dict[str, Tensor]:
