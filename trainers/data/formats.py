@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import itertools
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,38 +13,19 @@ from typing import Any, Literal, get_args
 
 from modelkit.errors import DataError, UserError
 from modelkit.fingerprint import sha256_of_text
+from trainers.data.conversations import Row, answered, asking, conversation, messages_of, text_of, transcript
 from trainers.data.files import BadRow, Place, Source, open_source
 
 Kind = Literal["sft", "preference", "prompts", "text", "unpaired"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-Row = dict[str, Any]
 FIELDS = (
     *("messages", "conversations", "context", "system", "history", "instruction", "input", "output", "response", "completion", "answer"),
-    *(
-        "prompt",
-        "chosen",
-        "rejected",
-        "reply",
-        "label",
-        "desirable",
-        "text",
-        "reference",
-        "category",
-        "subject",
-        "source",
-        "margin",
-        "ranking",
-    ),
+    *("prompt", "chosen", "rejected", "reply", "label", "desirable", "text", "reference", "category", "subject", "source"),
+    *("margin", "ranking"),
 )
 """The names that the readers know, and that ``columns`` may give to a file's own."""
 
-_ROLES = {
-    **dict.fromkeys(("human", "user", "prompter"), "user"),
-    **dict.fromkeys(("gpt", "assistant", "bot", "model", "chatgpt"), "assistant"),
-    "system": "system",
-}
 _LABELS = {True: ("true", "1", "desirable", "chosen", "good"), False: ("false", "0", "undesirable", "rejected", "bad")}
-_TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
 @dataclass(frozen=True)
@@ -150,7 +130,7 @@ def _texts(raw: Row) -> Iterator[tuple[str, Row]]:
     prompt = raw.get("prompt") or ""
     if not isinstance(prompt, str):
         raise BadRow("the prompt is not text")
-    yield "text", {"text": _text(raw, "text"), "prompt": prompt, "category": raw.get("category")}
+    yield "text", {"text": text_of(raw, "text"), "prompt": prompt, "category": raw.get("category")}
 
 
 def _dialogues(raw: Row) -> Iterator[tuple[str, Row]]:
@@ -158,29 +138,29 @@ def _dialogues(raw: Row) -> Iterator[tuple[str, Row]]:
         raise BadRow("a reply that is labelled undesirable is nothing to imitate")
     if isinstance(raw.get("instances"), list) and all(isinstance(instance, dict) for instance in raw["instances"]):
         for instance in raw["instances"]:
-            _, messages = _alpaca({**raw, **instance})
-            yield "self-instruct", {"messages": _answered(messages)}
+            _, messages = conversation({**raw, **instance})
+            yield "self-instruct", {"messages": answered(messages)}
         return
     if "chosen" in raw:
         name, row = next(_preferences(raw))
         yield name, {"messages": [*row["messages"], {"role": "assistant", "content": row["chosen"]}]}
         return
-    name, messages = _conversation(raw)
-    yield name, {"messages": _answered(messages)}
+    name, messages = conversation(raw)
+    yield name, {"messages": answered(messages)}
 
 
 def _prompts(raw: Row) -> Iterator[tuple[str, Row]]:
-    name, messages = _conversation(raw)
-    yield name, {"messages": _open(messages), "reference": raw.get("reference"), "category": raw.get("category")}
+    name, messages = conversation(raw)
+    yield name, {"messages": asking(messages), "reference": raw.get("reference"), "category": raw.get("category")}
 
 
 def _preferences(raw: Row) -> Iterator[tuple[str, Row]]:
     chosen, rejected = raw.get("chosen"), raw.get("rejected")
     if isinstance(chosen, str) and isinstance(rejected, str) and "\n\nHuman:" in chosen:
-        yield "hh-rlhf", _preference(*_apart(_transcript(chosen), _transcript(rejected)), "hh-rlhf")
+        yield "hh-rlhf", _preference(*_apart(transcript(chosen), transcript(rejected)), "hh-rlhf")
         return
     if isinstance(raw.get("output"), list):
-        _, messages = _conversation({**raw, "output": None})
+        _, messages = conversation({**raw, "output": None})
         ranked = list(dict.fromkeys(answer for answer in raw["output"] if isinstance(answer, str) and answer.strip()))
         if len(ranked) < 2:
             raise BadRow("fewer than two different ranked answers")
@@ -208,121 +188,14 @@ def _unpaired(raw: Row) -> Iterator[tuple[str, Row]]:
             yield name, {"messages": first["messages"], "reply": reply, "desirable": desirable, "source": first["source"]}
         return
     if isinstance(raw.get("reply"), str):
-        name, messages = "canonical", [*_messages(raw.get("messages")), {"role": "assistant", "content": _text(raw, "reply")}]
+        name, messages = "canonical", [*messages_of(raw.get("messages")), {"role": "assistant", "content": text_of(raw, "reply")}]
     else:
-        name, messages = "kto", _answered(_conversation(raw)[1])
+        name, messages = "kto", answered(conversation(raw)[1])
     source = raw.get("source") or name
-    yield name, {"messages": _open(messages), "reply": messages[-1]["content"], "desirable": label, "source": source}
+    yield name, {"messages": asking(messages), "reply": messages[-1]["content"], "desirable": label, "source": source}
 
 
 _READERS = {"text": _texts, "sft": _dialogues, "prompts": _prompts, "preference": _preferences, "unpaired": _unpaired}
-
-# -- conversations ---------------------------------------------------------------------------------------------------------
-
-
-def _conversation(raw: Row) -> tuple[str, list[Row]]:
-    """The messages of a row in any format (of a preference row, its prompt)."""
-    if "messages" in raw:
-        turns = raw["messages"]
-        ours = isinstance(turns, list) and all(isinstance(turn, dict) and "role" in turn for turn in turns)
-        return "messages" if ours else "colossalchat", _messages(turns)
-    if "conversations" in raw:
-        return "sharegpt", _with_system(raw, _messages(raw["conversations"]))
-    if "instruction" in raw:
-        return _alpaca(raw)
-    if "context" in raw and ("chosen" in raw or isinstance(raw["context"], list)):
-        return "colossalchat", _messages(raw["context"])
-    if isinstance(raw.get("prompt"), list):
-        return "prompt", _messages([*raw["prompt"], *(raw.get("completion") or [])])
-    if isinstance(raw.get("prompt"), str):
-        messages = _with_system(raw, [{"role": "user", "content": _text(raw, "prompt")}])
-        answer = next((raw[key] for key in ("completion", "response", "answer", "output") if isinstance(raw.get(key), str)), "")
-        return "prompt", [*messages, {"role": "assistant", "content": answer}] if answer.strip() else messages
-    if isinstance(raw.get("turns"), list) and raw["turns"]:
-        return "fastchat", _messages([{"role": "user", "content": raw["turns"][0]}])
-    chosen = raw.get("chosen")
-    if isinstance(chosen, str) and "\n\nHuman:" in chosen:
-        return "hh-rlhf", _transcript(chosen)[:-1]
-    if isinstance(chosen, list):
-        return "messages", _messages(chosen)[:-1]
-    raise BadRow(f"none of the known formats (its fields: {', '.join(sorted(map(str, raw))) or 'none'})")
-
-
-def _alpaca(raw: Row) -> tuple[str, list[Row]]:
-    """Alpaca with LLaMA-Factory's ``system`` and ``history``; without any answer, InstructionWild's seeds."""
-    question = "\n".join(part for part in (_text(raw, "instruction"), str(raw.get("input") or "")) if part)
-    output = raw.get("output", raw.get("response"))
-    answer = output[0] if isinstance(output, list) and output else output
-    earlier = raw.get("history") or []
-    if not isinstance(earlier, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in earlier):
-        raise BadRow("the history is no list of [question, answer]")
-    history = [turn for q, a in earlier for turn in ({"role": "user", "content": q}, {"role": "assistant", "content": a})]
-    messages = _with_system(raw, [*(_messages(history) if history else []), {"role": "user", "content": question}])
-    if isinstance(answer, str) and answer.strip():
-        messages.append({"role": "assistant", "content": answer})
-    bare = not {"input", "output", "response", "chosen"} & raw.keys()
-    return "instruction-wild" if bare else "alpaca", messages
-
-
-def _with_system(raw: Row, messages: list[Row]) -> list[Row]:
-    system = raw.get("system")
-    if not system or messages[0]["role"] == "system":
-        return messages
-    return [{"role": "system", "content": _text(raw, "system")}, *messages]
-
-
-def _messages(turns: Any) -> list[Row]:
-    """Turns under any of the usual names, checked: known roles, no empty turn, user and assistant taking turns."""
-    if not isinstance(turns, list) or not turns:
-        raise BadRow("the conversation is empty")
-    messages: list[Row] = []
-    for turn in turns:
-        if not isinstance(turn, dict):
-            raise BadRow("a turn is not an object")
-        given = turn.get("role", turn.get("from"))
-        role = _ROLES.get(str(given))
-        content = _joined(turn.get("content", turn.get("value")))
-        if role is None or content is None:
-            raise BadRow(f"a turn with role {given!r} and no text or an unknown role")
-        if not content.strip():
-            raise BadRow("an empty turn")
-        before = messages[-1]["role"] if messages else None
-        if role == before or (role == "system" and messages):
-            raise BadRow(f"the roles don't alternate ({role} after {before})")
-        if role == "assistant" and before in (None, "system"):
-            raise BadRow("the conversation starts with the assistant")
-        messages.append({"role": role, "content": content})
-    return messages
-
-
-def _joined(content: Any) -> str | None:
-    """A turn's text; of a list of parts, theirs joined when all of them are text."""
-    if isinstance(content, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
-        return "".join(part["text"] for part in content)
-    return content if isinstance(content, str) else None
-
-
-def _answered(messages: list[Row]) -> list[Row]:
-    if messages[-1]["role"] != "assistant":
-        raise BadRow("the conversation does not end with the assistant")
-    return messages
-
-
-def _open(messages: list[Row]) -> list[Row]:
-    """The messages up to the last user turn."""
-    while messages and messages[-1]["role"] != "user":
-        messages = messages[:-1]
-    if not messages:
-        raise BadRow("there is no user turn to answer")
-    return messages
-
-
-def _transcript(text: str) -> list[Row]:
-    """An hh-rlhf transcript as messages."""
-    pieces = _TURN.split("\n\n" + text.lstrip())[1:]
-    said = zip(pieces[::2], pieces[1::2], strict=True)
-    return _messages([{"role": "user" if who == "Human" else "assistant", "content": words.strip()} for who, words in said])
-
 
 # -- answers ---------------------------------------------------------------------------------------------------------------
 
@@ -331,11 +204,11 @@ def _sides(raw: Row) -> tuple[str, list[Row], str, str]:
     """(format, prompt, chosen, rejected) of a row that has both sides as texts, messages or lists of messages."""
     lists = [raw[side] for side in ("chosen", "rejected") if isinstance(raw[side], list) and len(raw[side]) > 1]
     if lists and not ("context" in raw or "messages" in raw or "conversations" in raw):  # whole conversations, the prompt among them
-        return "messages", *_apart(_messages(raw["chosen"]), _messages(raw["rejected"]))
-    name, messages = _conversation(raw)
+        return "messages", *_apart(messages_of(raw["chosen"]), messages_of(raw["rejected"]))
+    name, messages = conversation(raw)
     if lists:  # a continuation of several turns after the context
-        return name, *_apart(_messages([*messages, *raw["chosen"]]), _messages([*messages, *raw["rejected"]]))
-    return name, _open(messages), _answer(raw["chosen"]), _answer(raw["rejected"])
+        return name, *_apart(messages_of([*messages, *raw["chosen"]]), messages_of([*messages, *raw["rejected"]]))
+    return name, asking(messages), _answer(raw["chosen"]), _answer(raw["rejected"])
 
 
 def _apart(chosen: list[Row], rejected: list[Row]) -> tuple[list[Row], str, str]:
@@ -350,7 +223,7 @@ def _preference(messages: list[Row], chosen: str, rejected: str, source: str) ->
         raise BadRow("an empty answer")
     if chosen == rejected:
         raise BadRow("chosen and rejected are the same text")
-    return {"messages": _open(messages), "chosen": chosen, "rejected": rejected, "source": source}
+    return {"messages": asking(messages), "chosen": chosen, "rejected": rejected, "source": source}
 
 
 def _answer(value: Any) -> str:
@@ -368,13 +241,6 @@ def _label(raw: Row) -> bool | None:
     """Whether a row's reply is labelled desirable; ``None`` without a label that says so."""
     value = next((raw[key] for key in ("desirable", "label", "kto_tag") if key in raw), None)
     return next((truth for truth, words in _LABELS.items() if str(value).lower() in words), None)
-
-
-def _text(raw: Row, key: str) -> str:
-    value = raw.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise BadRow(f"no text in field {key!r}")
-    return value
 
 
 def _check_text(row: Row) -> None:
