@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from html import escape
 
@@ -54,16 +55,24 @@ def _facts(language: Language, reply: Reply) -> list[str]:
 def _candidates(language: Language, reply: Reply, pick: str | None) -> str:
     percentiles = [candidate.percentile for candidate in reply.candidates if candidate.percentile is not None]
     line = spread(language, percentiles, reply.picked) if len(percentiles) == len(reply.candidates) else ""
-    rows = "".join(_candidate(language, candidate, place, reply.picked, pick) for place, candidate in enumerate(reply.candidates))
+    alike = Counter(candidate.text for candidate in reply.candidates)
+    first = {candidate.text: place for place, candidate in reversed(list(enumerate(reply.candidates)))}
+    rows = "".join(
+        _candidate(language, candidate, place, first[reply.text], pick, alike[candidate.text])
+        for place, candidate in enumerate(reply.candidates)
+        if first[candidate.text] == place
+    )
     title = t(language, "reply.picked" if reply.picked == 0 else "reply.picked.other", n=len(reply.candidates))
     return f'<details class="pg-samples-of" open><summary>{title}</summary>{line}<ol class="pg-candidates">{rows}</ol></details>'
 
 
-def _candidate(language: Language, candidate: Candidate, place: int, picked: int, pick: str | None) -> str:
+def _candidate(language: Language, candidate: Candidate, place: int, picked: int, pick: str | None, times: int) -> str:
+    """One text among the samples, and how often it was drawn."""
     fill = "" if candidate.percentile is None else f'<i style="width:{candidate.percentile:.1f}%"></i>'
     text = escape(candidate.text) or t(language, "reply.empty")
+    drawn = f' <span class="pg-times">× {times}</span>' if times > 1 else ""
     raw = t(language, "reply.raw", reward=signed(candidate.reward))
-    shown = f'<span class="pg-rank">{place + 1}</span><span class="pg-bar" title="{raw}">{fill}</span><q>{text}</q>'
+    shown = f'<span class="pg-rank">{place + 1}</span><span class="pg-bar" title="{raw}">{fill}</span><q>{text}{drawn}</q>'
     if pick is None:
         return f"<li>{shown}</li>"
     pressed = "true" if place == picked else "false"

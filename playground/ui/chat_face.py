@@ -124,7 +124,7 @@ def lay_out(i18n: gr.I18n) -> Face:
         again = gr.Button(i18n("chat.again"), size="sm", scale=0, elem_id="pg-again")
         undo = gr.Button(i18n("chat.undo"), size="sm", scale=0, elem_id="pg-undo")
         clear = gr.Button(i18n("chat.clear"), size="sm", scale=0, elem_id="pg-clear")
-        count = gr.Radio(list(range(1, COLUMNS + 1)), value=1, label=i18n("chat.columns"), container=False, elem_id="pg-count")
+        count = gr.Radio(list(range(1, COLUMNS + 1)), value=1, label=i18n("chat.columns"), elem_id="pg-count")
     examples = gr.Dataset(components=[prompt], samples=[], label=i18n("chat.examples"), samples_per_page=10, elem_id="pg-examples")
     with gr.Row(elem_id="pg-actions"):
         with gr.Accordion(i18n("chat.settings"), open=False, elem_id="pg-settings"):

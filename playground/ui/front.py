@@ -8,7 +8,7 @@ from http.cookies import CookieError, SimpleCookie
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from playground.texts import Language, t
+from playground.texts import LANGUAGES, Language, t
 from playground.ui.visitor import LANGUAGE_COOKIE, THEME_COOKIE, chosen_language
 
 _FOREIGN = re.compile(rb'\s*<meta (?=[^>]*"(?:og|twitter):)[^>]*>')
@@ -49,14 +49,17 @@ class Front:
 def finished(page: bytes, language: Language, theme: str | None) -> bytes:
     """The HTML with its language, its description and, where the visitor has chosen one, its theme.
 
-    Gradio's own texts follow ``navigator.language``, which is made to say what was chosen before its scripts run.
+    What the page holds in both languages is shown in this one; Gradio's style sheets, which reach into its container only, couldn't
+    tell. Gradio's own texts follow ``navigator.language``, which is made to say what was chosen before its scripts run.
     """
     tag = "zh-CN" if language == "zh" else "en"
     told = f'<script>Object.defineProperty(navigator, "language", {{ get: () => "{tag}" }})</script>'
+    other = next(name for name in LANGUAGES if name != language)
+    hidden = f'<style>.pg-in[lang="{other}"], [data-pg-language="{language}"] {{ display: none !important; }}</style>'
     described = f'<meta name="description" content="{t(language, "subtitle")}" />'
     page = _FOREIGN.sub(b"", page)
     page = re.sub(rb'(<html\s+lang=)"en"', rb'\1"' + tag.encode() + b'"', page, count=1)
-    page = page.replace(b"<head>", f"<head>{told}{described}".encode(), 1)
+    page = page.replace(b"<head>", f"<head>{told}{hidden}{described}".encode(), 1)
     return page.replace(b"<gradio-app", f'<gradio-app theme_mode="{theme}"'.encode(), 1) if theme else page
 
 

@@ -12,7 +12,7 @@ _NAMES = {"en": "English", "zh": "中文"}
 
 
 def head(i18n: gr.I18n) -> None:
-    """Lay out the head. Its buttons are page.js's; they bring every language's text with them, of which the style shows one."""
+    """Lay out the head. Its buttons are page.js's; they bring every language's text with them, of which front.py shows one."""
     with gr.Row(elem_id="pg-head"):
         gr.HTML(f"<h1>{t('en', 'title')}</h1>")
         gr.Markdown(i18n("subtitle"))
@@ -27,5 +27,5 @@ def head(i18n: gr.I18n) -> None:
 
 
 def in_every_language(key: str) -> str:
-    """A text in all languages; the style sheet hides those that the page isn't in."""
+    """A text in all languages; front.py hides those that the page isn't in."""
     return "".join(f'<span class="pg-in" lang="{name}">{escape(t(name, key))}</span>' for name in LANGUAGES)
