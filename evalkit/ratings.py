@@ -98,6 +98,8 @@ def fit(games: Sequence[Game], length_control: bool = False, resamples: int = 20
     """
     import numpy
 
+    if not games:
+        return Ratings([])
     players = sorted({player for game in games for player in (game.a, game.b)})
     table = _Table.of(games, players, length_control)
     rated = table.rated(table.counts)
@@ -169,14 +171,14 @@ class _Table:
 
         index = {player: k for k, player in enumerate(players)}
         differences = numpy.array([game.length_difference for game in games], dtype=float)
-        spread = float(differences.std()) if len(games) else 0.0
+        spread = float(differences.std())
         lengths = numpy.tanh(differences / spread) if length_control and spread else numpy.zeros(len(games))
         names = {name: k for k, name in enumerate(dict.fromkeys(game.group or f"#{i}" for i, game in enumerate(games)))}
         groups = numpy.array([names[game.group or f"#{i}"] for i, game in enumerate(games)], dtype=numpy.int64)
-        rows = numpy.array([(index[game.a], index[game.b], game.points) for game in games], dtype=float).reshape(-1, 3)
+        rows = numpy.array([(index[game.a], index[game.b], game.points) for game in games], dtype=float)
         counts = numpy.ones(len(games))
         if not length_control and len(names) == len(games):
-            rows, counts = numpy.unique(rows, axis=0, return_counts=True) if len(games) else (rows, counts)
+            rows, counts = numpy.unique(rows, axis=0, return_counts=True)
             lengths, grouped = numpy.zeros(len(rows)), None
         else:
             grouped = groups

@@ -27,12 +27,13 @@ def result_id(model: str, tasks: Sequence[str], identity: dict[str, Any]) -> str
     return "-".join([*(re.sub(r"[^\w.@+-]+", "_", part)[:60] for part in (Path(model).resolve().name, names)), digest])
 
 
-def check_writable(out: Path) -> None:
+def check_writable(out: Path, mark: str = "results.json") -> None:
     """Make sure, before hours of work, that *out* can be written and that nothing but a result would be replaced.
 
+    :param mark: the file by which a folder is known as one of ours.
     :raises UserError: when it can't, or when *out* holds something else.
     """
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "results.json").is_file())):
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / mark).is_file())):
         raise UserError(f"{out} holds something else than a result: name another --out.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -138,7 +138,7 @@ def battle(
             raise UserError(f"{schedule!r} is no schedule: use {' or '.join(SCHEDULES)}.")
         asked = session.Asked(model, prompts, references, _names(languages), _names(categories), limit)
         by, how = _judging(context), Answering(max_tokens, temperature, seed, dtype, device)
-        matching = session.Matching(schedule, baseline)
+        matching = session.Matching(next(one for one in SCHEDULES if one == schedule), baseline)
         session.judge(asked, by, how, out, _console(), matching, allow_unequal, dry_run)
 
 

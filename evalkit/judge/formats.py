@@ -52,7 +52,7 @@ def text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, IsADirectoryError):
-        raise DataError(f"there is no file {path}: name a file of prompts, or `bilingual` for the built-in set.") from None
+        raise DataError(f"there is no file {path}: check the path.") from None
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8: save it as UTF-8.") from None
 

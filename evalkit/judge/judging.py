@@ -60,7 +60,7 @@ def pairs(bench: Bench, matches: Sequence[tuple[Answer, Answer]], prompts: Promp
     asked = [match for match in matches if _comparable(match)]
     if isinstance(bench.judge, RewardJudge):
         rewards = _rewards(bench, bench.judge, [answer for match in asked for answer in match])
-        both = [(verdict, verdict) for verdict in map(_preferred, rewards[::2], rewards[1::2])]
+        both: list[tuple[Verdict, ...]] = [(_preferred(a, b),) for a, b in zip(rewards[::2], rewards[1::2], strict=True)]
     else:
         verdicts = _asked(bench, bench.judge, _pair_questions(bench.wording, asked, prompts))
         both = [
@@ -128,17 +128,17 @@ def _names(match: tuple[Answer, Answer]) -> tuple[tuple, tuple]:
     return match[0].key, match[1].key
 
 
-def _pair_judgment(bench: Bench, match: tuple[Answer, Answer], both: tuple[Verdict, Verdict] | None) -> Judgment:
+def _pair_judgment(bench: Bench, match: tuple[Answer, Answer], both: tuple[Verdict, ...] | None) -> Judgment:
     a, b = match
     if both is None:
         missing = a.unanswered or b.unanswered
         verdict = Verdict(unscored=missing) if missing else Verdict(winner="tie", reason="both answers are the same")
-        return _judgment(bench, "pairwise", match, verdict, [] if missing else ["tie", "tie"])
-    orders = [verdict.winner for verdict in both]
+        return _judgment(bench, "pairwise", match, verdict)
+    said = [verdict.winner for verdict in both]
     unscored = next((verdict.unscored for verdict in both if verdict.unscored), None)
-    winner: Winner | None = None if unscored else orders[0] if orders[0] == orders[1] else "tie"
+    winner: Winner | None = None if unscored else said[0] if len(set(said)) == 1 else "tie"
     reason = "\n\n".join(dict.fromkeys(verdict.reason for verdict in both if verdict.reason))
-    return _judgment(bench, "pairwise", match, Verdict(winner=winner, reason=reason, unscored=unscored), orders)
+    return _judgment(bench, "pairwise", match, Verdict(winner=winner, reason=reason, unscored=unscored), said if len(said) > 1 else [])
 
 
 def _judgment(bench: Bench, mode: str, answers: Sequence[Answer], verdict: Verdict, orders: Sequence[Winner | None] = ()) -> Judgment:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,11 +18,10 @@ from evalkit.judge.prompt_set import PromptSet
 from evalkit.judge.rubrics import Rubrics
 from evalkit.judge.standing import Battle
 from modelkit import atomic
-from modelkit.errors import UserError
 from modelkit.records import Judgment, MethodScore, Result, Speed, TaskScore
 
 SUMMARY = "judging.json"
-_VOTED = ("answers.jsonl", "judgments.jsonl")
+JUDGMENTS = "judgments.jsonl"
 Mode = Literal["score", "battle"]
 
 
@@ -50,17 +50,24 @@ class Outcome:
     battle: Battle | None
     settings: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def by_key(self) -> dict[tuple, Answer]:
         """The answers by their key."""
         return {answer.key: answer for answer in self.answers}
+
+    @cached_property
+    def battles(self) -> dict[str, Battle]:
+        """The battle in each language."""
+        languages = dict.fromkeys(one.language or "" for one in self.judgments)
+        return {name: standing.battle([one for one in self.judgments if (one.language or "") == name], self.seed) for name in languages}
 
     def scores(self, model: str) -> dict[str, MethodScore]:
         """A contestant's score or win rate by language."""
         if self.mode == "score":
             return standing.scores(self.judgments, self.by_key, model)
-        return standing.win_rates(self.judgments, self.by_key, model, self.seed)
+        return standing.win_rates(self.judgments, self.by_key, model, self.battles)
 
+    @cached_property
     def results(self) -> list[tuple[str, Result]]:
         """(name, result) of each contestant: a task for each language it was judged in. Best first, where they may be ranked."""
         found = [(contestant.name, self._result(contestant)) for contestant in self.contestants]
@@ -105,7 +112,7 @@ class Outcome:
             "prompts": {"name": self.prompts.name, "sha256": self.prompts.sha256, "prompts": len(self.prompts.prompts)},
             "settings": self.settings,
             "contestants": [contestant.record.model_dump() | {"name": contestant.name} for contestant in self.contestants],
-            "ranking": None if self.unranked else [name for name, _ in self.results()],
+            "ranking": None if self.unranked else [name for name, _ in self.results],
             "unranked": self.unranked,
             "unscored": standing.reasons(self.judgments),
             "spent": self.spent,
@@ -122,34 +129,14 @@ class Outcome:
         return found
 
 
-def check_writable(out: Path) -> None:
-    """See before anything is asked that *out* can be written, and that nothing but another judging would be replaced.
-
-    :raises UserError: when it can't, or holds something else.
-    """
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / SUMMARY).is_file())):
-        raise UserError(f"{out} holds something else than a judging: name another --out.")
-    results.check_writable(out / "results.json")
-
-
 def write(out: Path, outcome: Outcome) -> None:
     """Write all of it at once, or nothing."""
     with atomic.directory(out) as folder:
         atomic.write_json(folder / SUMMARY, outcome.summary())
         _write_lines(folder, outcome.judgments, outcome.answers)
-        for name, result in outcome.results():
+        for name, result in outcome.results:
             atomic.write_json(folder / slug(name) / "results.json", result.model_dump(mode="json"))
-        atomic.write_text(folder / "report.html", report.page(outcome.summary(), dict(outcome.results()), _rows(outcome), outcome.rubrics))
-
-
-def check_votes_writable(out: Path) -> None:
-    """The same for judged votes, which make no result.
-
-    :raises UserError: when *out* can't be written, or holds something else.
-    """
-    if out.exists() and (not out.is_dir() or any(file.name not in _VOTED for file in out.iterdir())):
-        raise UserError(f"{out} holds something else than judged votes: name another --out.")
-    results.check_writable(out / "results.json")
+        atomic.write_text(folder / "report.html", report.page(outcome.summary(), dict(outcome.results), _rows(outcome), outcome.rubrics))
 
 
 def write_votes(out: Path, judgments: Sequence[Judgment], answers: Sequence[Answer]) -> None:
@@ -164,7 +151,7 @@ def slug(name: str) -> str:
 
 
 def _write_lines(folder: Path, judgments: Sequence[Judgment], answers: Sequence[Answer]) -> None:
-    for name, rows in (("answers.jsonl", answers), ("judgments.jsonl", judgments)):
+    for name, rows in (("answers.jsonl", answers), (JUDGMENTS, judgments)):
         with (folder / name).open("w", encoding="utf-8") as file:
             for row in rows:
                 file.write(json.dumps(row.model_dump(mode="json"), ensure_ascii=False) + "\n")

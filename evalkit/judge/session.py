@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from evalkit import results
 from evalkit.bench import progress
 from evalkit.judge import (
     agreement,
@@ -125,7 +126,7 @@ def judge(
     fingerprints = [one.record.fingerprint for one in who]
     identity = key_of(mode, judge.identity, wording.identity, prompts.sha256, fingerprints, settings).removeprefix("sha256:")[:8]
     folder = out or _home(who) / outcome.slug(f"judge-{mode}-{prompts.name}-{judge.name}-{identity}")
-    outcome.check_writable(folder)
+    results.check_writable(folder, outcome.SUMMARY)
     say(f"{len(who)} contestants ({', '.join(one.name for one in who)}) · {len(prompts.prompts):,} prompts of {prompts.name} → {folder}")
 
     with progress() as watch:
@@ -170,7 +171,7 @@ def votes(file: Path, by: Judging, how: Answering, out: Path, console: Console) 
     voted = Voted.read(file)
     found = rubrics.load(by.metrics, by.metrics_language)
     judge = _connected(by, how, say)
-    outcome.check_votes_writable(out)
+    results.check_writable(out, outcome.JUDGMENTS)
     bench = Bench(judge, RubricWording(found), _table(out.parent / "judge-cache", judge, say), say)
     with progress() as watch:
         bench = _watched(bench, [], voted.matches, voted.prompts, watch)

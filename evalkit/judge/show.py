@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def outcome(made: Outcome, out: Path, console: Console) -> None:
     """Print what a judging came to."""
-    found = {name: _by_language(result.tasks.values()) for name, result in made.results()}
+    found = {name: _by_language(result.tasks.values()) for name, result in made.results}
     console.print(_standing(made, found))
     if made.battle is not None:
         console.print(_ratings(made))

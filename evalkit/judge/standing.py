@@ -41,7 +41,7 @@ def scores(judgments: Sequence[Judgment], answers: Mapping[tuple, Answer], model
 def battle(judgments: Sequence[Judgment], seed: int = 0) -> Battle:
     """All comparisons as games, rated."""
     games = list(_games(judgments))
-    asked = [one for one in judgments if len(one.orders) == 2 and None not in one.orders and one.reason != "both answers are the same"]
+    asked = [one for one in judgments if len(one.orders) == 2 and None not in one.orders]
     firsts = Counter(name for one in asked for name in (one.orders[0], {"a": "b", "b": "a"}.get(one.orders[1] or "", "tie")))
     decided = firsts["a"] + firsts["b"]
     return Battle(
@@ -53,11 +53,16 @@ def battle(judgments: Sequence[Judgment], seed: int = 0) -> Battle:
     )
 
 
-def win_rates(judgments: Sequence[Judgment], answers: Mapping[tuple, Answer], model: str, seed: int = 0) -> dict[str, MethodScore]:
-    """A contestant's win rate against those it met, by language, with its rating among them."""
+def win_rates(
+    judgments: Sequence[Judgment], answers: Mapping[tuple, Answer], model: str, battles: Mapping[str, Battle]
+) -> dict[str, MethodScore]:
+    """A contestant's win rate against those it met, by language, with its rating among them.
+
+    :param battles: the outcome in each language.
+    """
     found = {}
     for language, own in _by_language(judgments, model).items():
-        spoken = battle([one for one in judgments if one.language == language], seed)
+        spoken = battles[language]
         rate = ratings.win_rate(spoken.games, model)
         row = next((row for row in spoken.ratings.rows if row.player == model), None)
         found[language] = MethodScore(
