@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from evalkit import results
-from evalkit.aggregate import reasons
-from evalkit.credit import chance, majority
+from evalkit.aggregate import reasons as unscored_reasons
+from evalkit.credit import chance, majorities, majority
 from evalkit.journal import Entries
 from evalkit.methods import method
 from evalkit.permutation import robustness, shift_of, unpermuted
@@ -33,10 +33,20 @@ def missing(tasks: Sequence[Task], entries: Entries) -> int:
     return answers + sum(pair not in entries.facts for _, pair in pairs)
 
 
-def missing_subjects(task: ChoiceTask) -> list[str]:
-    """The benchmark's subjects that aren't asked: a score without them is not the official one."""
-    asked = {item.subject for item in task.items}
-    return [subject for subject in task.expected if subject not in asked]
+def unofficial(task: ChoiceTask, samples: Sequence[Sample]) -> list[str]:
+    """Why an average over *samples* is not the benchmark's own number: it is one over fewer questions.
+
+    Questions that nobody can score, since their data has a fault, are no reason.
+    """
+    missing = task.missing_subjects
+    named = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+    unscored = sum(sample.reason is not None and not getattr(sample.item, "fault", "") for sample in samples)
+    reasons = {
+        f"{len(missing)} of its subjects missing ({named})": len(missing),
+        f"{task.left_out:,} of its questions left out by --limit": task.left_out,
+        f"{unscored:,} of its questions unscored": unscored,
+    }
+    return [reason for reason, count in reasons.items() if count]
 
 
 def result(prepared: Prepared, entries: Entries) -> tuple[Result, Samples]:
@@ -92,15 +102,16 @@ def _task_score(task: Task, found: dict[str, list[Sample]], entries: Entries, pr
             "chat": prepared.settings.chat,
             "chance": chance(items),
             "majority": majority(items, task.protocol.official),
+            "majority_by_subject": majorities(items, task.protocol.official),
             "average": task.protocol.official,
             "approximate": task.protocol.approximate,
             "data_notes": task.notes,
-            "missing_subjects": missing_subjects(task),
+            "missing_subjects": task.missing_subjects,
             "origin": task.origin,
         }
     else:
         facts["chat"] = not isinstance(task, TextTask)
-    return TaskScore(kind=task.kind, data=task.data, methods=scores, unscored_reasons=reasons(everything), **facts)
+    return TaskScore(kind=task.kind, data=task.data, methods=scores, unscored_reasons=unscored_reasons(everything), **facts)
 
 
 def _score(task: Task, name: str, samples: Sequence[Sample]) -> MethodScore:
@@ -109,8 +120,8 @@ def _score(task: Task, name: str, samples: Sequence[Sample]) -> MethodScore:
     score = method(name).score(task, own)
     if isinstance(task, ChoiceTask):
         further = task.protocol.further(own)
-        if missing_subjects(task):
-            further["official"] = None
+        if reasons := unofficial(task, own):
+            further |= {"official": None, "unofficial": reasons}
         if len(own) < len(samples):
             further["permutation"] = robustness(samples)
         guessing = chance(task.items)

@@ -123,6 +123,7 @@ def show(
     """Print a result's table again, or its answers."""
     with one_sentence():
         from evalkit import show as shown
+        from evalkit.notes import notes
         from evalkit.recorded import read
 
         console, recorded = _console(), read(result)
@@ -138,7 +139,7 @@ def show(
             if len(listed) > limit:
                 console.print(f"{len(listed) - limit:,} more: --limit {len(listed)} lists all.")
             return
-        for line in shown.notes(recorded.result):
+        for line in notes(recorded.result):
             typer.echo(line)
 
 
@@ -153,19 +154,20 @@ def compare(
 ) -> None:
     """Compare two results question by question: exact McNemar tests, bootstrap intervals, flipped answers."""
     with one_sentence():
-        from evalkit import compare as comparing
+        from evalkit import comparison_table
+        from evalkit.compare import compare
         from evalkit.recorded import read
 
         console, left, right = _console(), read(a), read(b)
-        compared, notes = comparing.compare(left, right, common, seed)
+        compared, notes = compare(left, right, common, seed)
         console.print(f"A {left.folder} · {left.name}\nB {right.folder} · {right.name}", markup=False)
-        console.print(comparing.table(compared))
-        for line in [*notes, *comparing.remarks(compared)]:
+        console.print(comparison_table.table(compared))
+        for line in [*notes, *comparison_table.remarks(compared)]:
             typer.echo(line)
         if flips:
-            console.print(comparing.flips_table([flip for one in compared for flip in one.flips][:flips]))
+            console.print(comparison_table.flips_table([flip for one in compared for flip in one.flips][:flips]))
         if out is not None:
-            typer.echo(f"{comparing.write_flips(compared, out):,} flipped questions → {out}")
+            typer.echo(f"{comparison_table.write_flips(compared, out):,} flipped questions → {out}")
 
 
 @app.command()

@@ -51,6 +51,15 @@ def majority(questions: Sequence[Question], average: Average) -> float | None:
     return sum(hits / size for hits, size in zip(right, sizes, strict=True)) / len(sizes)
 
 
+def majorities(questions: Sequence[Question], average: Average) -> dict[str, float]:
+    """:func:`majority` subject by subject; subjects without public answers are left out."""
+    subjects: dict[str, list[Question]] = {}
+    for question in questions:
+        subjects.setdefault(question.subject, []).append(question)
+    found = {subject: majority(own, average) for subject, own in subjects.items()}
+    return {subject: share for subject, share in found.items() if share is not None}
+
+
 def _answers(questions: Sequence[Question]) -> set[str]:
     """The answers worth giving every time: those that are some question's gold, and parts of them."""
     letters = {question.gold for question in questions if question.kind != "cloze"}

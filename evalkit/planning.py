@@ -10,7 +10,7 @@ from pathlib import Path
 
 from evalkit.tasks import yaml_task
 from evalkit.tasks.folders import near
-from evalkit.types import Item, Question, Task
+from evalkit.types import ChoiceTask, Item, Question, Task
 from modelkit.errors import UserError
 from modelkit.run import Run
 
@@ -32,7 +32,7 @@ BENCHMARKS = {
     },
     "agieval": {
         "official": "exams in English and Chinese, up to 21 tasks, with --shots 5 or without shots: generates",
-        "official-cot": "the same with explained shots",
+        "official-cot": "the same with thoughts: shots that explain themselves, or an answer behind the model's own",
     },
     "gaokao": {"official": "14 objective papers of the Chinese college entrance exam, points as in the exam: generates"},
 }
@@ -123,7 +123,8 @@ def narrowed(task: Task, subjects: Sequence[str] | None, limit: int | None) -> T
             raise UserError(
                 f"--limit {limit} leaves nothing of {task.name}, whose prompts ask up to {max(map(len, rows.values()))} questions."
             )
-        items = [items[index] for index in sorted(kept)]
+        left_out = {"left_out": len(items) - len(kept)} if isinstance(task, ChoiceTask) else {}
+        return dataclasses.replace(task, items=[items[index] for index in sorted(kept)], **left_out)  # type: ignore[arg-type]
     return dataclasses.replace(task, items=items)  # type: ignore[arg-type]
 
 
@@ -191,12 +192,12 @@ def _suite_of(name: str, run: Run | None) -> tuple[Path, list[str], bool]:
 
 def _why_not(spec: yaml_task.Spec, checkpoints: Path, candidate: Candidate) -> str | None:
     """Why a task can't be measured on this checkpoint, or ``None``."""
-    if candidate.is_served and spec.kind != "choice":
+    if candidate.is_served and spec.kind not in ("choice", "answer"):
         return "it needs the model's weights, and an endpoint has none to give"
     if (spec.kind == "pairs") != candidate.is_reward_model:
         return "it is for reward models" if spec.kind == "pairs" else f"{candidate.path.name} is a reward model"
     if spec.kind in ("answer", "reward") and not candidate.has_chat_template:
-        return f"{candidate.path.name} has no chat template"
+        return f"{candidate.path.name} {'offers no chat' if candidate.is_served else 'has no chat template'}"
     if isinstance(spec, yaml_task.RewardSpec):
         for name in (spec.reward_model, spec.reference):
             if not (checkpoints / name / "config.json").is_file():

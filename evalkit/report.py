@@ -79,6 +79,7 @@ def _section(name: str, task: TaskScore, method: str, found: MethodScore) -> dic
         "further": {key: value for key, value in further.items() if isinstance(value, int | float)},
         "reasons": task.unscored_reasons,
         "approximate": extra.get("approximate"),
+        "unofficial": further.get("unofficial") or [],
         "missing": extra.get("missing_subjects") or [],
     }
 

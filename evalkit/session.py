@@ -9,6 +9,7 @@ from rich.console import Console
 from evalkit import show, workers
 from evalkit.assembly import methods_of
 from evalkit.division import share_of_environment
+from evalkit.notes import notes
 from evalkit.planning import Wanted
 from evalkit.preparation import Prepared, Settings, prepare
 from evalkit.run import carry_out, merge
@@ -56,7 +57,7 @@ def run(model: str, wanted: Wanted, settings: Settings, processes: int, argument
 def report(result: Result, out: str, console: Console) -> None:
     """Print a result's table, its notes and its speed."""
     console.print(show.table(result))
-    for line in show.notes(result):
+    for line in notes(result):
         print(line)
     speed = result.speed
     shared = f", {speed.tokens_reused:,} reused" if speed.tokens_reused else ""

@@ -1,4 +1,4 @@
-"""A result in the terminal: its table, what to know beside it, and its answers."""
+"""A result in the terminal: its table, and its answers."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from evalkit.calibration import normalised
+from evalkit.notes import number
 from evalkit.recorded import Line, Recorded
 from evalkit.statistics import chance_normalised
 from modelkit.errors import UserError
-from modelkit.records import MethodScore, Result
+from modelkit.records import Result
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
-
-_MANY_UNPARSED = 0.05
 
 
 def table(result: Result) -> Table:
@@ -42,63 +41,13 @@ def table(result: Result) -> Table:
                 str(score.shots) if choice else "",
                 f"{found.n:,}",
                 f"{found.unscored:,}",
-                _number(found, found.value),
-                f"{_number(found, low)}–{_number(found, high)}" if found.ci95 else "",
-                _number(found, found.micro) + "*" * (found.official == "micro") if choice else "",
-                _number(found, found.macro) + "*" * (found.official == "macro") if choice else "",
+                number(found, found.value),
+                f"{number(found, low)}–{number(found, high)}" if found.ci95 else "",
+                number(found, found.micro) + "*" * (found.official == "micro") if choice else "",
+                number(found, found.macro) + "*" * (found.official == "macro") if choice else "",
                 *(_percent(value) for value in (chance, over_chance, extra.get("majority"))),
             )
     return made
-
-
-def notes(result: Result) -> list[str]:
-    """What a reader of the table should know beside it: shots dropped, questions unscored, tasks' further numbers."""
-    lines = []
-    for task, score in result.tasks.items():
-        extra = score.model_extra or {}
-        if score.shots and set(score.shots_used) != {str(score.shots)}:
-            used = ", ".join(f"{shots}: {count:,}" for shots, count in score.shots_used.items())
-            lines.append(f"{task}: not all {score.shots} shots fit the model's context; questions by shots used: {used or 'none'}")
-        if approximate := extra.get("approximate"):
-            lines.append(f"{task} is approximate: {approximate}")
-        if missing := extra.get("missing_subjects"):
-            named = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-            lines.append(f"{task}: not the official number, since {len(missing)} of the benchmark's subjects are missing: {named}")
-        if oddities := extra.get("data_notes"):
-            lines.append(f"{task}: in its data, by row in quarantine.jsonl: " + ", ".join(f"{rule} {n:,}" for rule, n in oddities.items()))
-        lines += [f"{task}: {count:,} unscored: {reason}" for reason, count in score.unscored_reasons.items()]
-        if tokens := extra.get("letter_tokens"):
-            lines.append(f"{task}: letters are tokens {tokens}; beginning of sequence: {extra['bos']}")
-        for method, found in score.methods.items():
-            name = f"{task} · {method}"
-            further = dict(found.model_extra or {})
-            if checked := further.get("verified"):
-                lines.append(f"{name}: {checked['n']:,} scored again, alone and without reuse: max |Δ log p| {checked['max_delta']:.1e}")
-            further.pop("over_chance", None)
-            if unparsed := further.pop("unparsed", 0):
-                much = " – many: read some of them before you trust the score" if unparsed > _MANY_UNPARSED * found.n else ""
-                lines.append(f"{name}: {unparsed:,} replies of {found.n:,} state no answer{much}")
-            if shares := further.get("normalisations"):
-                lines.append(
-                    f"{name}: value by log-probability " + ", ".join(f"{kind} {_number(found, value)}" for kind, value in shares.items())
-                )
-            if sets := further.get("multiple"):
-                lines.append(
-                    f"{name}: {sets['n']:,} questions with several right options: {sets['exact_match']:.1%} whole sets, "
-                    f"{sets['partial_credit']:.1%} with partial credit"
-                )
-            numbers = {key: value for key, value in further.items() if isinstance(value, float) or (isinstance(value, int) and value)}
-            if numbers:
-                lines.append(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in numbers.items()))
-            for exam, part in (further.get("exam") or {}).items():
-                lines.append(
-                    f"{name}: {part['points']:.1f} of the {part['of']:.0f} points that objective papers decide in the exam of {exam}"
-                )
-            if sure := further.get("calibration"):
-                lines.append(f"{name}: mean confidence {sure['confidence']:.1%}, ECE {sure['ece']:.3f}, Brier score {sure['brier']:.3f}")
-            if turned := further.get("permutation"):
-                lines.append(f"{name}: {_permutation(turned)}")
-    return lines
 
 
 def subjects(result: Result, wanted: Sequence[str]) -> Table:
@@ -109,7 +58,7 @@ def subjects(result: Result, wanted: Sequence[str]) -> Table:
     made = _table()
     for name in ("subject", "task", "method"):
         made.add_column(name, overflow="fold")
-    for name in ("n", "unscored", "value"):
+    for name in ("n", "unscored", "value", "majority"):
         made.add_column(name, justify="right")
     known = {subject for score in result.tasks.values() for found in score.methods.values() for subject in found.subjects}
     for subject in wanted:
@@ -118,7 +67,8 @@ def subjects(result: Result, wanted: Sequence[str]) -> Table:
         for task, score in result.tasks.items():
             for method, found in score.methods.items():
                 if row := found.subjects.get(subject):
-                    made.add_row(subject, task, method, f"{row.n:,}", f"{row.unscored:,}", _number(found, row.accuracy))
+                    always = ((score.model_extra or {}).get("majority_by_subject") or {}).get(subject)
+                    made.add_row(subject, task, method, f"{row.n:,}", f"{row.unscored:,}", number(found, row.accuracy), _percent(always))
     return made
 
 
@@ -185,17 +135,6 @@ def _shares(line: Line) -> dict[str, float]:
     return normalised(line.scores) if line.method == "letters" and line.scores else {}
 
 
-def _permutation(found: dict) -> str:
-    if not found["n"]:
-        return "no question was scored in all orders of its options"
-    accuracies = ", ".join(f"{share:.1%}" for share in found["accuracy"])
-    chosen = ", ".join(f"{letter} {place['chosen']:.1%}" for letter, place in found["places"].items())
-    return (
-        f"options in every order, {found['n']:,} questions: accuracy {accuracies} (mean {found['mean']:.1%}); same text chosen in all "
-        f"orders {found['consistency']:.1%}; chosen by place {chosen}; recall varies by {found['recall_sd']:.3f} between places"
-    )
-
-
 def _table(title: str | None = None) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -205,9 +144,3 @@ def _table(title: str | None = None) -> Table:
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.1%}"
-
-
-def _number(found: MethodScore, value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.1%}" if found.micro is not None else f"{value:.4f}"

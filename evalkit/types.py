@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -117,6 +118,7 @@ class ChoiceTask:
     :param dev: each subject's shots, in the order in which they are asked.
     :param findings: what the validation of its data found.
     :param expected: the subjects of the whole benchmark; empty where there is no such list.
+    :param left_out: how many questions of the subjects asked are not asked, since a limit was set.
     :param origin: where the data came from by name, with its revision; empty for a folder.
     """
 
@@ -129,6 +131,7 @@ class ChoiceTask:
     methods: Sequence[str]
     findings: Sequence[Finding] = ()
     expected: Sequence[str] = ()
+    left_out: int = 0
     origin: str = ""
     kind: ClassVar[str] = "choice"
 
@@ -136,6 +139,26 @@ class ChoiceTask:
     def notes(self) -> dict[str, int]:
         """How often each rule of the validation spoke."""
         return dict(sorted(Counter(finding.rule for finding in self.findings).items()))
+
+    @property
+    def missing_subjects(self) -> list[str]:
+        """The benchmark's subjects that aren't asked."""
+        asked = {item.subject for item in self.items}
+        return [subject for subject in self.expected if subject not in asked]
+
+    @cached_property
+    def endings(self) -> dict[tuple[str, str], Question]:
+        """For each way in which a prompt ends where a letter is expected: the question with the most options that is asked so."""
+        found: dict[tuple[str, str], Question] = {}
+        for item in self.items:
+            if item.options:
+                ending = self.ending(item)
+                found[ending] = max(found.get(ending, item), item, key=lambda question: len(question.options))
+        return found
+
+    def ending(self, item: Question) -> tuple[str, str]:
+        """The end of a question's prompt and what comes between it and a letter: all that a letter's tokens depend on."""
+        return self.protocol.block(item, "letters")[-4:], self.protocol.lead(item)
 
 
 @dataclass(frozen=True)

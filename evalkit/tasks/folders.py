@@ -66,7 +66,7 @@ class Benchmark:
             methods or protocol.methods,
             findings,
             self.subjects,
-            read.origin,
+            origin=read.origin,
         )
 
     def _shots(self, protocol: Protocol, found: Sequence[Question], count: int) -> list[Question]:

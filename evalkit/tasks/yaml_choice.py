@@ -105,7 +105,8 @@ def load_choice(folder: Path, name: str, spec: ChoiceSpec, shots: int | None, me
         )
     dev = {subject: _shots(folder, examples.get(subject, []), subject, count) for subject in tables} if count else {}
     files = sorted({entry.file for table in (tables, examples) for entries in table.values() for entry in entries})
-    return ChoiceTask(name, sha256_of_files(files, folder), items, _protocol(spec), dev, count, methods or spec.methods, findings)
+    sha256 = sha256_of_files(files, folder)
+    return ChoiceTask(name, sha256, items, _protocol(spec), dev, count, methods or spec.methods, findings, tuple(tables))
 
 
 def _protocol(spec: ChoiceSpec) -> Protocol:

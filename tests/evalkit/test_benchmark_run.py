@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
-from evalkit.planning import Wanted
+import pytest
+
+from evalkit.assembly import unofficial
+from evalkit.notes import notes
+from evalkit.planning import Wanted, narrowed
 from evalkit.preparation import Settings
 from evalkit.run import evaluate
+from evalkit.tasks.mmlu import HENDRYCKS
+from evalkit.types import ChoiceTask, Sample
 from modelkit.run import Run
+from tests.evalkit.answered import questions
 from tests.evalkit.test_exams import agieval_data, gaokao_data
 from tests.evalkit.test_protocols import ceval_data
 from tests.evalkit.tiny import write_jsonl
@@ -47,6 +55,27 @@ def test_a_score_without_all_subjects_is_not_called_official(tmp_path: Path, run
     task = result.tasks["ceval@official"]
     assert (task.methods["letters"].official, len((task.model_extra or {})["missing_subjects"])) == (None, 51)
     assert task.methods["letters"].value == task.methods["letters"].macro
+    (line,) = (line for line in notes(result) if "not the official number" in line)
+    assert line.startswith("ceval@official · letters: not the official number: 51 of its subjects missing (advanced_mathematics, ")
+
+
+@pytest.mark.parametrize(
+    ("fault", "limit", "reasons"),
+    [
+        ("", None, []),
+        ("no answer", None, []),
+        ("", 3, ["1 of its questions left out by --limit"]),
+        ("", None, ["1 of its questions unscored"]),
+    ],
+)
+def test_an_average_over_fewer_questions_is_not_called_official(fault: str, limit: int | None, reasons: list[str]) -> None:
+    items = [replace(question, fault=fault) for question in questions("law", "ABCD")]
+    task = narrowed(ChoiceTask("mmlu@hendrycks", "sha256:0", items, HENDRYCKS, {}, 0, ["letters"], expected=["law"]), None, limit)
+    assert isinstance(task, ChoiceTask)
+    samples = [Sample(item, "letters", reason=item.fault or None) for item in task.items]
+    if "unscored" in "".join(reasons):
+        samples[0].reason = "longer than 9 tokens even without shots"
+    assert unofficial(task, samples) == reasons
 
 
 def test_a_split_without_answers_has_predictions_and_no_score(tmp_path: Path, run: Run) -> None:
@@ -68,3 +97,4 @@ def test_several_questions_of_one_prompt_are_answered_one_by_one(tmp_path: Path,
     assert ids[:3] == ["2010-2022_Geography_MCQs/0.0", "2010-2022_Geography_MCQs/0.1", "2010-2022_Math_I_MCQs/0"]
     extra = result.tasks["gaokao@official"].model_extra or {}
     assert extra["majority"] > extra["chance"] > 0
+    assert extra["majority_by_subject"]["2010-2022_Geography_MCQs"] == 0.5

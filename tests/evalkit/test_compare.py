@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.compare import compare, write_flips
+from evalkit.compare import compare
+from evalkit.comparison_table import write_flips
 from evalkit.tasks.cmmlu import OFFICIAL
 from modelkit.errors import UserError
 from tests.evalkit.answered import result

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evalkit import show
+from evalkit.notes import notes
 from evalkit.permutation import permuted, robustness
 from evalkit.tasks.mmlu import HENDRYCKS
 from evalkit.types import ChoiceTask
@@ -33,7 +33,7 @@ def test_the_table_says_value_interval_and_what_guessing_scores(folder: Path) ->
         "33.3%",
         "40.0%",
         "1 unscored: longer than 9 tokens",
-        "is approximate",
+        "approximate, since shots are sampled",
     ):
         assert text in done.stdout, text
     assert "mean confidence 70.0%, ECE 0.2" in done.stdout
@@ -65,7 +65,7 @@ def test_permutations_are_summed_up_and_their_answers_stay_out_of_the_list(tmp_p
     task = permuted(ChoiceTask("mmlu@hendrycks", "sha256:0", questions("law", "AB"), HENDRYCKS, {}, 0, ["letters"]))
     recorded = write(tmp_path / "result", {"mmlu@hendrycks": [sample(one, "A") for one in task.items]})
     recorded.result.tasks["mmlu@hendrycks"].methods["letters"].permutation = robustness([sample(one, "A") for one in task.items])  # type: ignore[attr-defined]
-    (line,) = [line for line in show.notes(recorded.result) if "every order" in line]
+    (line,) = [line for line in notes(recorded.result) if "every order" in line]
     assert "same text chosen in all orders 0.0%; chosen by place A 100.0%, B 0.0%" in line
     assert [line.id for line in recorded.lines("mmlu@hendrycks")] == ["law/0", "law/1"]
     assert len(recorded.lines("mmlu@hendrycks", permuted=True)) == 8
@@ -76,7 +76,7 @@ def test_unparsed_replies_are_shown_and_many_of_them_warned_of(tmp_path: Path, u
     recorded = result(tmp_path / "result", GOLD, ANSWERS)
     (score,) = (found for task in recorded.result.tasks.values() for found in task.methods.values())
     score.n, score.unparsed = 100, unparsed  # type: ignore[attr-defined]
-    lines = [line for line in show.notes(recorded.result) if "state no answer" in line]
+    lines = [line for line in notes(recorded.result) if "state no answer" in line]
     assert [("before you trust" in line) for line in lines] == ([] if warned is None else [warned])
 
 
