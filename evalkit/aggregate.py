@@ -62,6 +62,14 @@ def shots_used(samples: Sequence[Sample]) -> dict[str, int]:
     return {str(shots): counts[shots] for shots in sorted(counts)}
 
 
+def lost(samples: Sequence[Sample]) -> dict[str, int]:
+    """How many prompts were asked without their header, and how many were cut on the left."""
+    return {
+        "headers_dropped": sum("header_dropped" in sample.extra for sample in samples),
+        "prompts_cut": sum("tokens_cut" in sample.extra for sample in samples),
+    }
+
+
 def several_right(samples: Sequence[Sample]) -> dict[str, Any]:
     """Of the scored questions with several right options: equal sets and partial credit; nothing where there are none."""
     own = [

@@ -71,7 +71,7 @@ class Encoder:
     """Encodes prompts, and prompts with an answer, of one tokenizer.
 
     A plain prompt begins with one beginning-of-sequence token if the tokenizer adds it by itself, and with none otherwise.
-    With *chat* the prompt is a user's turn, the answer the reply's beginning, and the template alone decides.
+    With *chat* the prompt is a user's turn, the answer the reply's beginning. In conversations the template alone decides.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, chat: bool = False) -> None:
@@ -84,12 +84,12 @@ class Encoder:
 
     def encode(self, prompts: Sequence[Said]) -> list[list[int]]:
         """Token ids of each prompt."""
-        return self._ids([self.render(prompt) for prompt in prompts])
+        return self._ids(prompts, [self.render(prompt) for prompt in prompts])
 
     def encode_answered(self, prompts: Sequence[Said], lead: str, answers: Sequence[str]) -> list[list[int]]:
         """Token ids of each prompt followed by *lead* (in a chat: by what the template writes there) and its answer."""
         between = lead if self._lead is None else self._lead
-        return self._ids([self.render(prompt) + between + answer for prompt, answer in zip(prompts, answers, strict=True)])
+        return self._ids(prompts, [self.render(prompt) + between + answer for prompt, answer in zip(prompts, answers, strict=True)])
 
     def lengths(self, pieces: Sequence[str]) -> list[int]:
         """Number of tokens of each piece of text encoded on its own, as the tokenizer does by default."""
@@ -117,9 +117,13 @@ class Encoder:
             return render_prompt(self._tokenizer, [{"role": "user", "content": prompt}]) if self.chat else prompt
         return render_prompt(self._tokenizer, prompt)
 
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        prefix = self._prefix
-        return [ids if not prefix or ids[:1] == prefix else prefix + ids for ids in self._batch(texts)]
+    def _ids(self, prompts: Sequence[Said], texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of *texts*, which are made of *prompts*."""
+        bos = self._prefix
+        return [
+            bos + ids if isinstance(prompt, str) and ids[: len(bos)] != bos else ids
+            for prompt, ids in zip(prompts, self._batch(texts), strict=True)
+        ]
 
     def _batch(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:

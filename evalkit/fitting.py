@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Literal
+from typing import Any, Literal
 
 from evalkit.encoding import PromptEncoder, Said
 from modelkit.chat import Message
@@ -80,6 +80,11 @@ class Fitted:
     header: bool = True
     cut: int = 0
     reason: str | None = None
+
+    @property
+    def losses(self) -> dict[str, Any]:
+        """What a prompt lost beside its shots, for its sample; mostly nothing."""
+        return ({} if self.header else {"header_dropped": True}) | ({"tokens_cut": self.cut} if self.cut else {})
 
 
 def fit(rule: Rule, encoder: PromptEncoder, asks: Sequence[Ask], limit: int) -> list[Fitted]:

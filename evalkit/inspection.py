@@ -142,7 +142,7 @@ class _Listener:
 
     def letters(self, prompt: Said, lead: str, letters: Sequence[str]) -> Letters:
         tokens = self.encoder.answer_tokens(prompt, lead, letters)
-        return Letters(tuple(lead + letter for letter in letters), tuple(map(tuple, tokens)))
+        return Letters(tuple(lead + letter for letter in letters), tuple(map(tuple, tokens)), room=max(map(len, tokens)) - 1)
 
     def letter_logprobs(self, prompts: Sequence[Prompt], letters: Letters, on_batch: Readings, wanted: Wanted = None) -> None:
         self.prompts += prompts

@@ -41,6 +41,7 @@ class Protocol:
     :param allows: the methods that make sense with it.
     :param extraction: how ``generate`` reads an answer out of a reply; see :mod:`evalkit.extraction.ladders`.
     :param max_tokens: length of a generated reply; it ends earlier at a ``stop`` string.
+    :param answer_tokens: where the reply holds thoughts only: length of a second one, which is asked for behind ``conclusion``.
     :param approximate: why the original's prompts or numbers are not met exactly; empty where they are.
     """
 
@@ -65,6 +66,7 @@ class Protocol:
     allows: tuple[str, ...] = ("letters", "perplexity", "generate")
     extraction: str = "robust"
     max_tokens: int = 32
+    answer_tokens: int = 0
     stop: tuple[str, ...] = ()
     temperature: float = 0.0
     approximate: str = ""
@@ -91,6 +93,10 @@ class Protocol:
     def lead(self, question: Question) -> str:
         """What comes between the question's block and a letter."""
         return self.letter_lead
+
+    def conclusion(self, question: Question) -> str:
+        """What comes between the thoughts and the answer, where the two are asked for one after the other."""
+        return ""
 
     def turns(self, question: Question, method: str) -> tuple[str, str]:
         """The question as a user's turn, and the assistant's answer to it, as far as it is known."""

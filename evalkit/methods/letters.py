@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from evalkit.aggregate import several_right, share_right, shots_used
+from evalkit.aggregate import lost, several_right, share_right, shots_used
 from evalkit.bench import Bench
 from evalkit.calibration import calibration
 from evalkit.fitting import Fitted, longest
@@ -32,10 +32,10 @@ def measure(task: ChoiceTask, items: Sequence[Question], bench: Bench, record: R
         Sample(item, "letters", gold=item.gold, prompt=one.text, reason=why_not(item, one)) for item, one in zip(items, fitted, strict=True)
     ]
     for sample, one in zip(samples, fitted, strict=True):
-        sample.extra = ({} if one.header else {"header_dropped": True}) | ({"tokens_cut": one.cut} if one.cut else {})
+        sample.extra = one.losses
     record([sample for sample in samples if sample.reason is not None])
     for ending, letters in groups.items():
-        asked = [i for i, sample in enumerate(samples) if sample.reason is None and _ending(task, items[i]) == ending]
+        asked = [i for i, sample in enumerate(samples) if sample.reason is None and task.ending(items[i]) == ending]
         _score_group(face, letters, [fitted[i] for i in asked], [samples[i] for i in asked], record)
     facts = {lead_in: letters.shown for (lead_in, _), letters in groups.items()}
     return {"letter_tokens": facts if len(groups) > 1 else next(iter(facts.values())), "bos": face.encoder.bos, "limit": limit}
@@ -59,14 +59,12 @@ def _score_group(face: Face, letters: Letters, fitted: Sequence[Fitted], samples
 
 def score(task: ChoiceTask, samples: Sequence[Sample]) -> MethodScore:
     """Accuracy, calibration, and with how many shots the questions were asked."""
-    dropped, cut = (sum(name in sample.extra for sample in samples) for name in ("header_dropped", "tokens_cut"))
     return share_right(
         samples,
         "accuracy",
         task.protocol.official,
         shots_used=shots_used(samples),
-        headers_dropped=dropped,
-        prompts_cut=cut,
+        **lost(samples),
         calibration=calibration([(sample.scores, sample.gold) for sample in samples if sample.scores and sample.gold in sample.scores]),
         **several_right(samples),
     )
@@ -74,23 +72,15 @@ def score(task: ChoiceTask, samples: Sequence[Sample]) -> MethodScore:
 
 def _groups(task: ChoiceTask, face: Face) -> dict[tuple[str, str], Letters]:
     """For each way in which the task's prompts end: how the letters are looked for behind it."""
-    found: dict[tuple[str, str], list[Question]] = {}
-    for item in task.items:
-        if item.options:
-            found.setdefault(_ending(task, item), []).append(item)
-    if not found:
+    if not task.endings:
         raise UserError(f"{task.name} has no question with options, so no letters to score: use --method generate.")
     groups = {}
-    for ending, questions in found.items():
-        letters = task.protocol.symbols[: max(len(question.options) for question in questions)]
-        (ask,) = task.protocol.asks(questions[0].subject, (), questions[:1], "letters")
-        groups[ending] = face.letters(ask.prompt(chat=face.encoder.chat), ending[1], letters)
+    for ending, question in task.endings.items():
+        (ask,) = task.protocol.asks(question.subject, (), [question], "letters")
+        groups[ending] = face.letters(
+            ask.prompt(chat=face.encoder.chat), task.protocol.lead(question), task.protocol.symbols[: len(question.options)]
+        )
     return groups
-
-
-def _ending(task: ChoiceTask, item: Question) -> tuple[str, str]:
-    """The end of the question's prompt and what comes between it and a letter: all that a letter's tokens depend on."""
-    return task.protocol.block(item, "letters")[-4:], task.protocol.lead(item)
 
 
 def why_not(item: Question, fitted: Fitted) -> str | None:

@@ -21,6 +21,9 @@ from modelkit.fingerprint import sha256_of_text
 from modelkit.generation.sampling import Sampling
 
 A = TypeVar("A", Reading, Reply)
+Sent = Said | list[int]
+"""What goes to a server: words, or token ids."""
+_UNCUT = "too long for the context, and what a chat reads can't be cut on the left"
 _STEADY = ("id", "root", "parent", "owned_by", "max_model_len", "meta")
 
 
@@ -45,9 +48,9 @@ class EndpointModel:
 
     @property
     def context(self) -> int | None:
-        """The longest sequence in tokens, if the server says."""
+        """The longest sequence in tokens, if the server says, without the one token that every request must write."""
         told = self.abilities.reported.get("max_model_len")
-        return told if isinstance(told, int) and told > 0 else None
+        return told - 1 if isinstance(told, int) and told > 1 else None
 
     @property
     def fingerprint(self) -> str:
@@ -67,10 +70,11 @@ class EndpointModel:
         if not top:
             raise EndpointError(f"{url} gives no log-probabilities, so letters can't be scored: use --method generate.")
         tokens = tuple(map(tuple, self.encoder.answer_tokens(prompt, lead, letters)))
-        if max(map(len, tokens), default=1) > 1 and not echoes:
+        longest = max(map(len, tokens), default=1)
+        if longest > 1 and not echoes:
             raise EndpointError(f"a letter takes several tokens, and {url} tells only the first one's probability: use --method generate.")
         leads = "" if self._chats(prompt) else lead
-        return Letters(tuple(leads + letter for letter in letters), tokens)
+        return Letters(tuple(leads + letter for letter in letters), tokens, room=longest if echoes else 0)
 
     def letter_logprobs(self, prompts: Sequence[Prompt], letters: Letters, on_batch: Readings, wanted: Wanted = None) -> None:
         """See :meth:`evalkit.models.face.Face.letter_logprobs`.
@@ -81,9 +85,9 @@ class EndpointModel:
         """
 
         async def ask(group: list[int]) -> list[Reading]:
-            return [await self._letters(prompts[group[0]].said, letters)]
+            return [await self._letters(_sent(prompts[group[0]]), letters)]
 
-        self._each([[i] for i in _places(prompts, wanted)], ask, on_batch, _unread)
+        self._each([[i] for i in self._askable(prompts, wanted, on_batch, Reading(reason=_UNCUT))], ask, on_batch, _unread)
 
     def continuation_logprobs(
         self, prompts: Sequence[Prompt], lead: str, texts: Sequence[str], on_batch: Readings, wanted: Wanted = None
@@ -102,7 +106,8 @@ class EndpointModel:
             groups.setdefault(str(prompts[i].said), []).append(i)
 
         async def ask(group: list[int]) -> list[Reading]:
-            return await self._continuations(str(prompts[group[0]].said), [lead + texts[i] for i in group])
+            said = str(prompts[group[0]].said)
+            return await self._continuations(said, [said + lead + texts[i] for i in group])
 
         self._each(list(groups.values()), ask, on_batch, _unread)
 
@@ -120,11 +125,12 @@ class EndpointModel:
             body["stop"] = list(stop[:4])  # as many as the protocol of the API allows; the rest is cut here
 
         async def ask(group: list[int]) -> list[Reply]:
-            return [_reply(await self._ask(prompts[group[0]].said, sampling.max_tokens, **body), stop)]
+            return [_reply(await self._ask(_sent(prompts[group[0]]), sampling.max_tokens, **body), stop)]
 
-        self._each([[i] for i in _places(prompts, wanted)], ask, on_batch, lambda failure: Reply(reason=failure.reason))
+        places = self._askable(prompts, wanted, on_batch, Reply(reason=_UNCUT))
+        self._each([[i] for i in places], ask, on_batch, lambda failure: Reply(reason=failure.reason))
 
-    async def _letters(self, said: Said, letters: Letters) -> Reading:
+    async def _letters(self, said: Sent, letters: Letters) -> Reading:
         top, own = self._top(said), letters.texts
         likeliest: dict[str, float] = {}
         if max(map(len, letters.tokens), default=1) == 1:
@@ -133,7 +139,8 @@ class EndpointModel:
             for token, value in answer.choices[0].first_token().items():
                 likeliest.setdefault(token.replace("▁", " ").replace("Ġ", " "), value)
         if not all(text in likeliest for text in own) and self._echoes(said):
-            found = await self._continuations(str(said), own, whole=True)
+            behind: list[Any] = list(own) if isinstance(said, str) else [list(ids) for ids in letters.tokens]
+            found = await self._continuations(said, [said + answer for answer in behind], whole=True)
             reason = next((reading.reason for reading in found if reading.reason), None)
             return Reading(reason=reason) if reason else Reading(tuple(math.fsum(reading.logprobs) for reading in found))
         taken = next((texts for texts in _spellings(own) if not likeliest.keys().isdisjoint(texts)), None)
@@ -144,22 +151,22 @@ class EndpointModel:
         facts = ({"spelled": taken[0]} if taken != own else {}) | ({"bounded": bounded} if bounded else {})
         return Reading(tuple(likeliest.get(text, bound) for text in taken), facts)
 
-    async def _continuations(self, prompt: str, texts: Sequence[str], whole: bool = False) -> list[Reading]:
-        """The log-probabilities of the tokens by which prompt + text differs from the prompt.
+    async def _continuations(self, prompt: Sent, wholes: Sequence[Sent], whole: bool = False) -> list[Reading]:
+        """The log-probabilities of the tokens by which each of *wholes* differs from the prompt that it begins with.
 
         :param whole: only tokens that the prompt doesn't share with the text will do.
         """
-        before, *afters = await asyncio.gather(*(self._echo(text) for text in (prompt, *(prompt + text for text in texts))))
+        before, *afters = await asyncio.gather(*(self._echo(text) for text in (prompt, *wholes)))
         return [_difference(before, after, whole) for after in afters]
 
-    async def _echo(self, text: str) -> list[tuple[str, float | None]]:
+    async def _echo(self, text: Sent) -> list[tuple[str, float | None]]:
         return (await self._ask(text, 1, temperature=0, logprobs=1, echo=True)).echoed()
 
-    async def _ask(self, said: Said, max_tokens: int, **body: Any) -> Completion:
-        """One completion of a text, or in a chat of a conversation."""
+    async def _ask(self, said: Sent, max_tokens: int, **body: Any) -> Completion:
+        """One completion of a text or of tokens, or in a chat of a conversation."""
         if not self._chats(said):
             return await self.server.complete("/completions", {"prompt": said, "max_tokens": max_tokens, **body})
-        turns = [{"role": "user", "content": said}] if isinstance(said, str) else [dict(turn) for turn in said]
+        turns = [{"role": "user", "content": said}] if isinstance(said, str) else list(said)
         return await self.server.complete("/chat/completions", {"messages": turns, self.abilities.chat_limit: max_tokens, **body})
 
     def _each(
@@ -171,22 +178,29 @@ class EndpointModel:
     ) -> None:
         asyncio.run(self.server.each(groups, ask, on_batch, unanswered))
 
-    def _chats(self, said: Said) -> bool:
+    def _askable(self, prompts: Sequence[Prompt], wanted: Wanted, on_batch: Callable[[list[int], list[A]], None], uncut: A) -> list[int]:
+        """The places of prompts that are to be asked; those too long for a chat, which takes no tokens, get *uncut* at once."""
+        places = _places(prompts, wanted)
+        if too_long := [i for i in places if prompts[i].cut and self._chats(prompts[i].said)]:
+            on_batch(too_long, [uncut] * len(too_long))
+        return [i for i in places if i not in set(too_long)]
+
+    def _chats(self, said: Sent) -> bool:
         """Whether *said* goes to the chat.
 
         :raises EndpointError: when the server hasn't what it takes.
         """
-        chats, endpoint = self.encoder.chat or not isinstance(said, str), self.server.endpoint
+        chats, endpoint = self.encoder.chat or not (isinstance(said, str) or isinstance(said[0], int)), self.server.endpoint
         if chats and not self.abilities.chat:
             raise EndpointError(f"{endpoint.url} offers no chat with {endpoint.model}: leave out --chat.")
         if not chats and not self.abilities.completions:
             raise EndpointError(f"{endpoint.url} completes no plain texts with {endpoint.model}: add --chat.")
         return chats
 
-    def _top(self, said: Said) -> int:
+    def _top(self, said: Sent) -> int:
         return self.abilities.chat_top if self._chats(said) else self.abilities.top
 
-    def _echoes(self, said: Said) -> bool:
+    def _echoes(self, said: Sent) -> bool:
         return not self._chats(said) and self.abilities.echo
 
 
@@ -204,6 +218,11 @@ def connect(endpoint: Endpoint, chat: bool) -> EndpointModel:
             return await probe(server)
 
     return EndpointModel(server, asyncio.run(look()), encoder)
+
+
+def _sent(prompt: Prompt) -> Sent:
+    """What the server gets: what is said, or the tokens that are left of it where it was cut."""
+    return prompt.ids if prompt.cut else prompt.said
 
 
 def _places(prompts: Sequence[Prompt], wanted: Wanted) -> list[int]:

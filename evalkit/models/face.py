@@ -32,12 +32,16 @@ class Reading:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model wrote, or the ``reason`` why nothing came. ``tokens`` counts what was written, the stop token included."""
+    """What a model wrote, or the ``reason`` why nothing came. ``tokens`` counts what was written, the stop token included.
+
+    :param thoughts: what it wrote before that, where the answer was asked for apart.
+    """
 
     text: str = ""
     tokens: int = 0
     finish: Literal["stop", "length"] = "stop"
     reason: str | None = None
+    thoughts: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,15 +50,12 @@ class Letters:
 
     :param texts: each with its lead, such as ``" A"``.
     :param tokens: the token ids of each; empty where the model's tokenizer is not at hand.
+    :param room: how many tokens behind a prompt the model must be able to read to score every letter.
     """
 
     texts: tuple[str, ...]
     tokens: tuple[tuple[int, ...], ...] = ()
-
-    @property
-    def room(self) -> int:
-        """How many tokens behind a prompt the model must be able to read to score every letter."""
-        return max(map(len, self.tokens), default=1) - 1
+    room: int = 0
 
     @property
     def shown(self) -> dict[str, list[int] | str]:
@@ -81,6 +82,10 @@ class Prompt(Protocol):
     @property
     def ids(self) -> list[int]:
         """Its tokens."""
+
+    @property
+    def cut(self) -> int:
+        """How many tokens it was too long by: taken off on the left of its tokens, not of what is said."""
 
 
 class Face(Protocol):

@@ -38,7 +38,7 @@ class LocalFace:
         :raises UserError: when a letter has no tokens of its own there.
         """
         tokens = self.encoder.answer_tokens(prompt, lead, letters)
-        return Letters(tuple(lead + letter for letter in letters), tuple(map(tuple, tokens)))
+        return Letters(tuple(lead + letter for letter in letters), tuple(map(tuple, tokens)), room=max(map(len, tokens)) - 1)
 
     def letter_logprobs(self, prompts: Sequence[Prompt], letters: Letters, on_batch: Readings, wanted: Wanted = None) -> None:
         """See :meth:`evalkit.models.face.Face.letter_logprobs`. A letter of several tokens has the product of their probabilities."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evalkit.reading import Columns, read_entries, sha256_of_files
-from evalkit.tasks.agieval_prompts import CHINESE, ENGLISH, FEW_SHOT, KIND, PROTOCOLS
+from evalkit.tasks.agieval_prompts import CHINESE, ENGLISH, KIND, PROTOCOLS, WITH_SHOTS
 from evalkit.tasks.folders import below, near
 from evalkit.types import ChoiceTask, Question
 from evalkit.validation import Finding, checked
@@ -23,7 +23,7 @@ def load(
 ) -> ChoiceTask:
     """All tasks below *data* (``v1/<task>.jsonl``), and up to five shots each (``few_shot_prompts.csv``).
 
-    :raises UserError: when the data is not there or damaged, or chain of thought is asked for without shots.
+    :raises UserError: when the data is not there or damaged.
     """
     if data is None:
         raise UserError("agieval needs its data: give --data DIR, the folder that holds v1/*.jsonl and few_shot_prompts.csv.")
@@ -31,9 +31,7 @@ def load(
     if root is None:
         raise DataError(f"{data} is not laid out like agieval: v1/*.jsonl were looked for in it, in its data/ and in its agieval/.")
     wanted = PROTOCOLS[protocol].shots if shots is None else shots
-    if protocol == "official-cot" and not wanted:
-        raise UserError("agieval@official-cot asks with shots, whose explanations show how to think: use --shots 1 to 5.")
-    chosen = FEW_SHOT if protocol == "official" and wanted else PROTOCOLS[protocol]
+    chosen = (WITH_SHOTS if wanted else PROTOCOLS)[protocol]
     files = sorted((root / "v1").glob("*.jsonl"))
     items: list[Question] = []
     findings: list[Finding] = []

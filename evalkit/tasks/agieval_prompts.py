@@ -39,16 +39,45 @@ class ZeroShot(Protocol):
 
     def block(self, question: Question, method: str = "letters") -> str:
         """Passage, question, options in one line, and the answer's beginning."""
+        return self.asked(question) + "\n" + self.beginning(question)
+
+    def asked(self, question: Question) -> str:
+        """Passage, question, and options in one line."""
+        english = question.subject in ENGLISH
+        options = (" Answer Choices: " if english else " 选项：") + " ".join(question.options) if question.options else ""
+        return question.passage + ("Q: " if english else "问题：") + question.text + options
+
+    def beginning(self, question: Question) -> str:
+        """The answer's beginning."""
         english, last = question.subject in ENGLISH, LETTERS[len(question.options) - 1]
-        asked = question.passage + ("Q: " if english else "问题：") + question.text
         if not question.options:
-            return asked + ("\nA: The answer is" if english else "\n答案：")
-        options = (" Answer Choices: " if english else " 选项：") + " ".join(question.options)
-        return asked + options + (f"\nA: Among A through {last}, the answer is" if english else f"\n答案：从A到{last}, 我们应选择")
+            return "A: The answer is" if english else "答案："
+        return f"A: Among A through {last}, the answer is" if english else f"答案：从A到{last}, 我们应选择"
 
     def lead(self, question: Question) -> str:
         """A blank in English, nothing in Chinese."""
         return " " if question.subject in ENGLISH else ""
+
+
+@dataclass(frozen=True)
+class ThoughtsFirst(ZeroShot):
+    """Chain of thought without shots, in two steps: thoughts about the question, and the answer behind them.
+
+    The second step names A to E in English and A to D in Chinese, however many options there are.
+    """
+
+    def beginning(self, question: Question) -> str:
+        """An invitation to think."""
+        if question.subject in ENGLISH:
+            return ("" if question.options else "A: ") + "Let's think step by step."
+        last = LETTERS[len(question.options) - 1]
+        return f"从A到{last}, 我们应选择什么？让我们逐步思考：" if question.options else "答案：让我们逐步思考："
+
+    def conclusion(self, question: Question) -> str:
+        """The answer's beginning."""
+        if question.subject in ENGLISH:
+            return "Therefore, among A through E, the answer is" if question.options else "Therefore, the answer is"
+        return "因此，从A到D, 我们应选择" if question.options else "因此，答案是"
 
 
 @dataclass(frozen=True)
@@ -125,5 +154,20 @@ FEW_SHOT = FewShot(
     stop=("<END>",),
     approximate="the shots' budget of 2,048 tokens is counted with the model's own tokenizer, not with cl100k",
 )
-COT = replace(FEW_SHOT, name="official-cot", explained=True, allows=("generate",), extraction="agieval-few-shot-cot", max_tokens=1024)
-PROTOCOLS = {protocol.name: protocol for protocol in (ZERO_SHOT, COT)}
+ZERO_SHOT_COT = ThoughtsFirst(
+    "official-cot",
+    "macro",
+    shots=0,
+    system=_SYSTEM,
+    limit=None,
+    methods=("generate",),
+    allows=("generate",),
+    extraction="agieval-zero-shot",
+    max_tokens=1024,
+    answer_tokens=256,
+)
+FEW_SHOT_COT = replace(
+    FEW_SHOT, name="official-cot", explained=True, allows=("generate",), extraction="agieval-few-shot-cot", max_tokens=1024
+)
+PROTOCOLS = {protocol.name: protocol for protocol in (ZERO_SHOT, ZERO_SHOT_COT)}
+WITH_SHOTS = {protocol.name: protocol for protocol in (FEW_SHOT, FEW_SHOT_COT)}

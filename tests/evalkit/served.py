@@ -91,11 +91,11 @@ class Served:
             return error(404, "Not Found")
 
     @torch.inference_mode()
-    def _complete(self, body: dict[str, Any], prompt: str, top: int) -> Reply:
+    def _complete(self, body: dict[str, Any], prompt: str | list[int], top: int) -> Reply:
         if top > max(self.tops, 5):
             return error(400, f"at most {self.tops} logprobs are allowed")
         chat = "messages" in body
-        ids: list[int] = self._tokenizer(prompt, add_special_tokens=not chat)["input_ids"]
+        ids: list[int] = list(prompt) if isinstance(prompt, list) else self._tokenizer(prompt, add_special_tokens=not chat)["input_ids"]
         if len(ids) + body["max_tokens"] > self.context:
             return error(400, f"This model's maximum context length is {self.context} tokens, you asked for {len(ids)}.")
         start = len(ids)

@@ -12,17 +12,18 @@ import torch
 
 from evalkit.bench import Bench
 from evalkit.fitting import Fitted
-from evalkit.methods import Record, letters, perplexity
+from evalkit.methods import Record, answer, letters, perplexity
 from evalkit.models import local
 from evalkit.models.endpoint import EndpointModel, connect
 from evalkit.models.face import Reply as Written
 from evalkit.models.server import Endpoint
-from evalkit.tasks.mmlu import HENDRYCKS
-from evalkit.types import ChoiceTask, Question
+from evalkit.tasks.mmlu import HENDRYCKS, LM_EVAL
+from evalkit.types import AnswerRow, AnswerTask, ChoiceTask, Question
 from modelkit.errors import EndpointError, UserError
 from modelkit.generation.sampling import Sampling
 from tests.evalkit.measuring import Measured, measured
 from tests.evalkit.served import KEY, Reply, Served, error, letter_checkpoint, serve
+from tests.evalkit.tiny import ask as say
 
 CITIES = ("Paris", "Rome", "Oslo", "Bern")
 
@@ -144,7 +145,7 @@ def test_what_the_server_can_do_is_found_out_and_said(checkpoint: Path) -> None:
         with serve(Served(checkpoint, **settings)) as served:
             model = ask(served)
             assert str(model.abilities) == said
-            assert model.context == 192
+            assert model.context == 191
 
 
 def test_what_the_server_cannot_do_is_one_sentence(checkpoint: Path) -> None:
@@ -285,6 +286,47 @@ def test_a_prompt_too_long_is_the_servers_to_refuse_or_ours_to_fit(served: Serve
     here = on_disk(letters, checkpoint, one)
     assert [sample.shots_used for sample in fitted.samples] == [sample.shots_used for sample in here.samples]
     assert [sample.prompt_sha256 for sample in fitted.samples] == [sample.prompt_sha256 for sample in here.samples]
+
+
+@pytest.mark.parametrize("tops", [20, 2])
+def test_a_prompt_cut_on_the_left_is_sent_as_its_last_tokens(checkpoint: Path, tops: int) -> None:
+    one = dataclasses.replace(task(4, 0), protocol=dataclasses.replace(LM_EVAL, limit=150))
+    long = dataclasses.replace(one.items[0], text="Oh " * 200 + "where?")
+    one = dataclasses.replace(one, items=[long, *one.items[1:]])
+    with serve(Served(checkpoint, tops=tops)) as served:
+        here, there = on_disk(letters, checkpoint, one), asked(letters, served, one, tokenizer=checkpoint)
+        chat = asked(letters, served, one, chat=True, tokenizer=checkpoint) if tops == 20 else None
+    assert there.samples[0].extra["tokens_cut"] == here.samples[0].extra["tokens_cut"] > 0
+    for left, right in zip(here.samples, there.samples, strict=True):
+        assert right.scores == pytest.approx(left.scores, abs=1e-4)
+    assert any(isinstance(body.get("prompt"), list) for _, body in served.asked)
+    if chat is not None:
+        assert [sample.reason is None for sample in chat.samples] == [False, True, True, True]
+        assert "can't be cut on the left" in str(chat.samples[0].reason)
+
+
+def test_chat_answers_are_those_of_the_checkpoint(served: Served, checkpoint: Path) -> None:
+    rows = [AnswerRow(id=f"a/{i}", subject="a", messages=say(f"Capital of {i}?"), reference="D", alternatives=["C", "D"]) for i in range(4)]
+    one = AnswerTask("own.answer", "sha256:0", rows, 6)
+    model = local.load(checkpoint, "language", torch.float32, torch.device("cpu"))
+    here = measured(answer, one, Bench(checkpoint, "", model))
+    there = measured(answer, one, Bench(Path("tiny"), "", ask(served, tokenizer=checkpoint)))
+    assert [sample.to_json() for sample in there.samples] == [sample.to_json() for sample in here.samples]
+    served.script = lambda number, path, body: (
+        error(400, "blocked by our content policy", "content_filter") if "of 2?" in str(body) else None
+    )
+    found = measured(answer, one, Bench(Path("tiny"), "", ask(served)))
+    assert [sample.reason for sample in found.samples] == [None, None, "the server's content filter (400)", None]
+    assert (found.score.n, found.score.unscored) == (4, 1)
+
+
+@pytest.mark.parametrize("tops", [20, 2])
+def test_a_prompt_that_fills_the_context_leaves_room_for_what_a_request_writes(checkpoint: Path, tops: int) -> None:
+    one = dataclasses.replace(task(1, 0), protocol=LM_EVAL)
+    one = dataclasses.replace(one, items=[dataclasses.replace(one.items[0], text="Oh " * 200 + "where?")])
+    with serve(Served(checkpoint, tops=tops)) as served:
+        (sample,) = asked(letters, served, one, tokenizer=checkpoint).samples
+    assert (sample.reason, sample.extra["tokens_cut"] > 0) == (None, True)
 
 
 def test_a_server_that_dies_half_way_ends_the_run_and_what_it_said_is_kept(served: Served) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evalkit.aggregate import share_right
-from evalkit.credit import chance, credit, majority
+from evalkit.credit import chance, credit, majorities, majority
 from evalkit.encoding import Encoder
 from evalkit.prompts import asks
 from evalkit.tasks import agieval, gaokao
@@ -122,8 +122,22 @@ def test_agieval_takes_no_further_shots_once_they_have_too_many_tokens(tmp_path:
 def test_agievals_chain_of_thought_explains_its_shots(tmp_path: Path) -> None:
     task = agieval.load(agieval_data(tmp_path), 1, protocol="official-cot")
     assert prompt(task, "lsat-ar") == LSAT_COT
-    with pytest.raises(UserError, match="asks with shots"):
-        agieval.load(tmp_path, 0, protocol="official-cot")
+    assert (task.protocol.answer_tokens, task.protocol.extraction) == (0, "agieval-few-shot-cot")
+
+
+def test_agievals_chain_of_thought_without_shots_has_two_steps(tmp_path: Path) -> None:
+    task = agieval.load(agieval_data(tmp_path), protocol="official-cot")
+    assert prompt(task, "lsat-ar") == "Long passage.Q: Which? Answer Choices: (A)v (B)w (C)x (D)y (E)z\nLet's think step by step."
+    assert prompt(task, "jec-qa-ca") == "问题：哪些？ 选项：(A)一 (B)二 (C)三 (D)四\n从A到D, 我们应选择什么？让我们逐步思考："
+    assert prompt(task, "math") == "Q: What is $x$?\nA: Let's think step by step."
+    assert prompt(task, "gaokao-mathcloze") == "问题：$1+1=$\n答案：让我们逐步思考："
+    assert {item.subject: task.protocol.conclusion(item) for item in task.items} == {
+        "lsat-ar": "Therefore, among A through E, the answer is",
+        "jec-qa-ca": "因此，从A到D, 我们应选择",
+        "math": "Therefore, the answer is",
+        "gaokao-mathcloze": "因此，答案是",
+    }
+    assert (task.shots, task.protocol.extraction, task.protocol.approximate) == (0, "agieval-zero-shot", "")
 
 
 def test_agievals_chat_has_turns_without_the_header(tmp_path: Path) -> None:
@@ -278,3 +292,8 @@ def test_the_objective_part_of_the_exam_needs_all_of_its_papers(shared: Path) ->
     assert exam == {"science": {"points": pytest.approx(331), "of": 331}, "liberal arts": {"points": pytest.approx(350), "of": 350}}
     without = [sample for sample in right if sample.item.subject != "2010-2022_Biology_MCQs"]
     assert set(task.protocol.further(without)["exam"]) == {"liberal arts"}
+
+
+def test_always_the_same_letter_scores_well_in_the_real_physics_papers(shared: Path) -> None:
+    task = gaokao.load(shared / "data")
+    assert majorities(task.items, "points")["2010-2022_Physics_MCQs"] == pytest.approx(0.391, abs=5e-4)

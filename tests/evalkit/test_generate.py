@@ -27,7 +27,7 @@ class Scripted:
     """A model that says what it was told to say, prompt by prompt."""
 
     encoder = Untokenised()
-    context = None
+    context: int | None = None
 
     def __init__(self, replies: dict[str, Reply]) -> None:
         self.replies = replies
@@ -88,6 +88,58 @@ def test_parts_of_a_question_share_one_reply() -> None:
     assert len(face.asked) == 2
     assert [sample.prediction for sample in found.samples] == ["B", "C", "D", "D"]
     assert found.score.value == 0.75
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoSteps(Protocol):
+    """Thoughts, and then the answer."""
+
+    def conclusion(self, question: Question) -> str:
+        return "So it is"
+
+
+def two_steps(count: int, replies: dict[str, Reply], chat: bool = False) -> tuple[ChoiceTask, Bench, Scripted]:
+    task, bench, face = told([question(i, f"{i}?", "B") for i in range(count)], replies, max_tokens=64, answer_tokens=8)
+    face.encoder = Untokenised(chat)
+    fields = {field.name: getattr(task.protocol, field.name) for field in dataclasses.fields(Protocol)}
+    return dataclasses.replace(task, protocol=TwoSteps(**fields)), bench, face
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_an_answer_is_asked_for_behind_the_thoughts(chat: bool) -> None:
+    task, bench, face = two_steps(2, {"So it is": Reply(" (B).", 3), "0?": Reply("It is not A.", 5), "1?": Reply("Hm", 64, "length")}, chat)
+    found = measured(generate, task, bench)
+    assert [sample.prediction for sample in found.samples] == ["B", "B"]
+    assert found.samples[0].extra == {"reply": " (B).", "finish": "stop", "tokens": 8, "thoughts": "It is not A."}
+    assert found.samples[1].extra["finish"] == "length"
+    assert len(face.asked) == 4
+    first, second = face.asked[0], face.asked[2]
+    assert "It is not A.\\nSo it is" in second if chat else second == f"{first}\nIt is not A.\nSo it is"
+
+
+def test_thoughts_without_an_answer_are_unscored() -> None:
+    task, bench, _ = two_steps(2, {"So it is": Reply(reason="the server failed (500)"), "0?": Reply("A", 1), "1?": Reply(reason="gone")})
+    found = measured(generate, task, bench)
+    assert [sample.reason for sample in found.samples] == ["the server failed (500)", "gone"]
+    assert found.score.unscored == 2
+
+
+def test_thoughts_and_answers_are_recorded_slice_by_slice() -> None:
+    task, bench, face = two_steps(80, {"So it is": Reply("B", 1), "?": Reply("Well.", 2)})
+    batches: list[int] = []
+    generate.measure(task, task.items, bench, Record({f"s/{i}" for i in range(40, 80)}, lambda samples: batches.append(len(samples))))
+    assert batches == [24, 16]
+    assert len(face.asked) == 2 * (80 - 32)
+
+
+def test_what_a_prompt_lost_stays_beside_its_reply(run: Run) -> None:
+    items = [question(0, "very " * 200 + "far?"), question(1, "near?")]
+    protocol = Protocol("lm-eval", "micro", cue="\nAnswer:", drop="left", limit=None, max_tokens=8)
+    task = ChoiceTask("test@lm-eval", "sha256:0", items, protocol, {}, 0, ("generate",))
+    path = run.checkpoint("sft")
+    found = measured(generate, task, Bench(path, "", local.load(path, "language", torch.float32, torch.device("cpu"))))
+    assert found.samples[0].extra.keys() == {"tokens_cut", "reply", "finish", "tokens"}
+    assert (found.score.model_extra or {})["prompts_cut"] == 1
 
 
 def test_a_part_that_is_asked_without_its_siblings_keeps_its_place() -> None:
