@@ -94,14 +94,7 @@ def prepare(model: str | Path, wanted: Wanted, settings: Settings, say: Say) -> 
         where = _device(settings.device)
         dtype = settings.dtype or default_dtype(where, settings.exact)
         mark = hashing.result()
-
-    asked = _asked(wanted, settings, planned) | {"dtype": dtype}
-    id = results.result_id(str(model), wanted.tasks, {"fingerprint": mark, "data": [task.data for task in planned.tasks], **asked})
-    out = settings.out or (candidate.run.evaluations() if candidate.run else Path("results")) / id
-    results.check_writable(out)
-    deciding = {name: getattr(settings, name) for name in ("chat", "seed", "exact", "batch_tokens", "log_prompts")}
-    whole = identity(mark, planned.tasks, {"dtype": dtype, "device": where.partition(":")[0], **deciding})
-    return Prepared(str(model), path, mark, candidate.is_reward_model, planned, settings, dtype, where, id, whole, asked, out)
+    return _prepared(str(model), candidate, mark, wanted, planned, settings, dtype, where)
 
 
 def _prepare_served(model: str | Path, endpoint: Endpoint, wanted: Wanted, settings: Settings, say: Say) -> Prepared:
@@ -113,15 +106,30 @@ def _prepare_served(model: str | Path, endpoint: Endpoint, wanted: Wanted, setti
     say(f"{endpoint.url}: {served.abilities}. Which weights answer there can't be verified.")
     candidate = Candidate(Path(model), False, served.abilities.chat, None, is_served=True)
     planned = _planned(wanted, candidate, settings, say)
-    mark, dtype, where = served.fingerprint, "served", "endpoint"
-    tokenizer = fingerprint(endpoint.tokenizer) if endpoint.tokenizer else None
-    asked = _asked(wanted, settings, planned) | {"dtype": dtype, "endpoint": endpoint.url, "tokenizer": tokenizer}
-    id = results.result_id(str(model), wanted.tasks, {"fingerprint": mark, "data": [task.data for task in planned.tasks], **asked})
-    out = settings.out or Path("results") / id
+    return _prepared(str(model), candidate, served.fingerprint, wanted, planned, settings, "served", "endpoint", served)
+
+
+def _prepared(
+    name: str,
+    candidate: Candidate,
+    mark: str,
+    wanted: Wanted,
+    planned: Plan,
+    settings: Settings,
+    dtype: str,
+    where: str,
+    served: EndpointModel | None = None,
+) -> Prepared:
+    """Name the evaluation by all that decides its numbers, and see that its result can be written."""
+    tokenizer = settings.endpoint.tokenizer if settings.endpoint else None
+    told = {"dtype": dtype, "tokenizer": fingerprint(tokenizer) if tokenizer else None}
+    asked = _asked(wanted, settings, planned) | told | {"endpoint": settings.endpoint.url if settings.endpoint else None}
+    id = results.result_id(name, wanted.tasks, {"fingerprint": mark, "data": [task.data for task in planned.tasks], **asked})
+    out = settings.out or (candidate.run.evaluations() if candidate.run else Path("results")) / id
     results.check_writable(out)
-    deciding = {name: getattr(settings, name) for name in ("chat", "seed", "log_prompts")}
-    whole = identity(mark, planned.tasks, {"dtype": dtype, "device": where, "tokenizer": tokenizer, **deciding})
-    return Prepared(str(model), Path(model), mark, False, planned, settings, dtype, where, id, whole, asked, out, served)
+    deciding = {setting: getattr(settings, setting) for setting in ("chat", "seed", "exact", "batch_tokens", "log_prompts")}
+    whole = identity(mark, planned.tasks, {"device": where.partition(":")[0], **told, **deciding})
+    return Prepared(name, candidate.path, mark, candidate.is_reward_model, planned, settings, dtype, where, id, whole, asked, out, served)
 
 
 def _planned(wanted: Wanted, candidate: Candidate, settings: Settings, say: Say) -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,23 +133,19 @@ class _Evaluation:
 
     def _check(self, task: Task, name: str, samples: Sequence[Sample]) -> None:
         """Score a few questions again, each alone and from its first token on, and keep the largest difference."""
-        scored = [sample for sample in samples if sample.scores]
-        count = min(_MOST_CHECKED, -(-len(scored) // _CHECKED))
+        scored = {sample.item.id: sample for sample in samples if sample.scores}
         if not scored:
             return
         began = time.perf_counter()
-        chosen = random.Random(self.prepared.settings.seed).sample(scored, count)
-        again: dict[str, Sample] = {}
-        items: list[Item] = [sample.item for sample in chosen]
-        alone = Bench(self.bench.checkpoint, self.bench.fingerprint, self.bench.model.alone(), self.bench.chat, self.bench.seed)
-        record = Record({item.id for item in items}, lambda found: again.update((one.item.id, one) for one in found))
+        chosen = random.Random(self.prepared.settings.seed).sample(sorted(scored), min(_MOST_CHECKED, -(-len(scored) // _CHECKED)))
+        again: dict[str, dict[str, float]] = {}
+        items: list[Item] = [scored[id].item for id in chosen]
+        alone = replace(self.bench, loaded=self.bench.model.alone())
+        record = Record(set(chosen), lambda found: again.update((one.item.id, one.scores) for one in found if one.scores))
         method(name).measure(task, items, alone, record)
-        deltas = [
-            abs(value - (again[sample.item.id].scores or {})[letter])
-            for sample in chosen
-            for letter, value in (sample.scores or {}).items()
-        ]
-        self.own.check(task.name, name, count, max(deltas))
+        deltas = [abs(value - again[id][letter]) for id in again for letter, value in (scored[id].scores or {}).items()]
+        if deltas:
+            self.own.check(task.name, name, len(again), max(deltas))
         self._aside += time.perf_counter() - began
 
     def _meter(self) -> dict[str, float]:

@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -254,26 +254,33 @@ def test_every_unit_is_dealt_to_exactly_one_process_and_loads_balance(world: int
     assert max(loads) - min(loads) <= 80
 
 
-KILLED = """
-import os, random, signal, sys
-from evalkit.cli import main
-sync, left = os.fsync, [int(sys.argv.pop(1))]
+SIGNALLED = """
+import os, signal
+sync, left = os.fsync, [int(os.environ["AFTER"])]
 def counted(descriptor):
     left[0] -= 1
     if left[0] == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.SENT
     sync(descriptor)
-os.fsync = counted
-main()
+if os.environ.get("RANK", "0") == os.environ["VICTIM"]:
+    os.fsync = counted
 """
+KILL = SIGNALLED.replace("SENT", "kill(os.getpid(), signal.SIGKILL)")
+CTRL_C = SIGNALLED.replace("SENT", "killpg(os.getpgrp(), signal.SIGINT)")
+"""What a process does when it has written so often to its journal: it dies, or somebody presses Ctrl-C in its terminal."""
 
 
-def command(run: Run, suite: Path, out: Path, threads: int, *start: str) -> subprocess.CompletedProcess[str]:
-    """``evalkit run`` in a process of its own."""
-    words = ["run", "-m", run.checkpoint("sft"), "-t", suite, "--batch-tokens", "1500", "--out", out]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PLAYGROUND_THREADS": str(threads)}
-    whole = [sys.executable, *start, *map(str, words), *(["--workers", "2"] if threads == 2 else [])]
-    return subprocess.run(whole, env=environment, capture_output=True, text=True, check=False)
+def command(
+    run: Run, suite: Path, out: Path, *more: str, launcher: Sequence[str] = (), accident: str = "", after: int = 0, victim: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """``evalkit run`` as a program; *accident* happens to the process of rank *victim*, *after* so many writes."""
+    words = ["run", "-m", run.checkpoint("sft"), "-t", suite, "--batch-tokens", "1500", "--out", out, *more]
+    start = out.with_name("start")
+    start.mkdir(exist_ok=True)
+    (start / "sitecustomize.py").write_text(accident, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": f"{start}{os.pathsep}{ROOT}", "AFTER": str(after), "VICTIM": str(victim)}
+    whole = [sys.executable, *(launcher or ["-m"]), "evalkit", *map(str, words)]
+    return subprocess.run(whole, env=environment, capture_output=True, text=True, check=False, start_new_session=True)
 
 
 def test_a_command_killed_again_and_again_ends_in_the_same_bytes(
@@ -281,19 +288,65 @@ def test_a_command_killed_again_and_again_ends_in_the_same_bytes(
 ) -> None:
     out = tmp_path / "out"
     for after in (4, 9):
-        assert command(run, suite, out, 1, "-c", KILLED, str(after)).returncode == -signal.SIGKILL
+        assert command(run, suite, out, accident=KILL, after=after).returncode == -signal.SIGKILL
         assert not out.exists()
-    done = command(run, suite, out, 1, "-m", "evalkit")
+    done = command(run, suite, out)
     assert done.returncode == 0, done.stderr
     assert "going on: " in done.stderr
     assert samples(out) == whole[0]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_is_one_sentence_and_keeps_the_journals(
+    run: Run, suite: Path, whole: tuple[dict[str, bytes], str, bytes], tmp_path: Path, workers: int
+) -> None:
+    out = tmp_path / "out"
+    done = command(run, suite, out, "--workers", str(workers), accident=CTRL_C, after=4)
+    assert done.returncode == 128 + signal.SIGINT, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == "stopped: what has been measured is kept, and the same command goes on from there."
+    assert not out.exists()
+    assert list(journal.folder_of(out).glob("*.jsonl"))
+    again = command(run, suite, out, "--workers", str(workers))
+    assert again.returncode == 0, again.stderr
+    assert samples(out) == whole[0]
+
+
+def test_a_killed_worker_is_named_and_only_its_work_is_left(
+    run: Run, suite: Path, whole: tuple[dict[str, bytes], str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = command(run, suite, out, "--workers", "2", accident=KILL, after=4, victim=1)
+    assert done.returncode == 1, done.stderr
+    assert "worker 1 of 2 was killed by SIGKILL; the others go on." in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "error: 1 of 2 workers did not finish: worker 1 was killed by SIGKILL; what was measured is kept, and the same command goes on "
+        "from there."
+    )
+    assert not out.exists()
+    journals = sorted(file.name.partition(".")[2] for file in journal.folder_of(out).glob("*.jsonl"))
+    assert journals == ["0-of-2.jsonl", "1-of-2.jsonl"]
+    again = command(run, suite, out, "--workers", "2")
+    assert again.returncode == 0, again.stderr
+    assert samples(out) == whole[0]
+
+
 def test_workers_end_in_the_bytes_of_one_process(run: Run, suite: Path, whole: tuple[dict[str, bytes], str, bytes], tmp_path: Path) -> None:
-    done = command(run, suite, tmp_path / "out", 2, "-m", "evalkit")
+    done = command(run, suite, tmp_path / "out", "--workers", "2")
     assert done.returncode == 0, done.stderr
     assert samples(tmp_path / "out") == whole[0]
     assert "own.q" in done.stdout
+
+
+def test_torchruns_ranks_end_in_the_bytes_of_one_process(
+    run: Run, suite: Path, whole: tuple[dict[str, bytes], str, bytes], tmp_path: Path
+) -> None:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    done = command(run, suite, tmp_path / "out", launcher=launcher)
+    assert done.returncode == 0, done.stderr
+    assert samples(tmp_path / "out") == whole[0]
+    assert not journal.folder_of(tmp_path / "out").exists()
+    assert done.stdout.count("own.q") == 1
 
 
 def test_samples_of_methods_are_kept_apart(tmp_path: Path) -> None:

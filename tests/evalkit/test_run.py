@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from evalkit import results
+from evalkit.models.local import LocalModel
+from evalkit.notes import notes
 from evalkit.planning import Wanted
 from evalkit.preparation import Settings
 from evalkit.run import Evaluated, evaluate
@@ -73,6 +75,31 @@ def test_samples_hold_one_line_for_each_question_and_method(measured: Evaluated)
     assert all({"reply", "named", "finish"} <= line.keys() for line in lines(measured.out, "pocket.answer"))
     assert all(len(line["rewards"]) == len(line["replies"]) == 3 for line in lines(measured.out, "pocket.reward"))
     assert measured.owed == 0
+
+
+def test_some_questions_are_scored_again_alone(run: Run, measured: Evaluated, tmp_path: Path) -> None:
+    assert measured.result is not None
+    for score in measured.result.tasks["pocket.choice"].methods.values():
+        checked = (score.model_extra or {})["verified"]
+        assert checked["n"] == 1
+        assert 0 <= checked["max_delta"] < 1e-4
+    exact = evaluate(run.checkpoint("sft"), Wanted(["pocket.choice"]), Settings(out=tmp_path / "out", exact=True)).result
+    assert exact is not None
+    assert "verified" not in (exact.tasks["pocket.choice"].methods["letters"].model_extra or {})
+
+
+def test_a_number_that_sharing_falsified_would_be_seen(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = LocalModel.string_logprobs
+
+    def off(self: LocalModel, prompts, answers, on_batch, wanted=None) -> None:
+        honest(self, prompts, answers, on_batch if self.exact else lambda batch, found: on_batch(batch, found - 0.5), wanted)
+
+    monkeypatch.setattr(LocalModel, "string_logprobs", off)
+    wanted = Wanted(["pocket.choice"], methods=["letters"])
+    result = evaluate(run.checkpoint("sft"), wanted, Settings(out=tmp_path / "out")).result
+    assert result is not None
+    assert (result.tasks["pocket.choice"].methods["letters"].model_extra or {})["verified"]["max_delta"] == pytest.approx(0.5, abs=1e-4)
+    assert any("1 scored again, alone and without reuse: max |Δ log p| 5.0e-01" in line for line in notes(result))
 
 
 def test_the_same_command_gives_the_same_result_and_the_same_place(run: Run, tmp_path: Path) -> None:
