@@ -3,8 +3,8 @@
     python -m benchmarks.train_vs_trl --work DIR [--only sft|rm|ppo|generation] [--sides ours,default,…] [--repeat 3]
 
 A LLaMA shape of 51 million parameters with random weights, fp32 on a CPU. SFT reads about 40,000 tokens of Stanford Alpaca in batches
-of eight rows, the reward model 64 pairs of hh-rlhf in batches of eight, PPO takes 64 samples of Alpaca's instructions through one
-rollout and four passes. Timed is each side's own training loop, from loaded model to trained model. TRL 1.16.0 (PPO: 1.12.0, the last
+of eight rows, the reward model 64 pairs of hh-rlhf in batches of eight, PPO takes 64 samples to those pairs' prompts through one rollout
+and four passes. Timed is each side's own training loop, from loaded model to trained model. TRL 1.16.0 (PPO: 1.12.0, the last
 that has it) lives in environments that this script makes in DIR, over this environment's torch and transformers; it runs as it comes
 and tuned, and is compared by its better run. Every run is added to DIR/runs.jsonl, and the tables show all that are there, so that
 stages and sides can be measured one at a time. --synthetic needs neither data nor peer.
@@ -59,8 +59,8 @@ def build(work: Path, shape: str, tokenizer: Any) -> None:
         tokenizer.save_pretrained(work / name)
 
 
-def real_slices(data: Path, tokenizer: Any, tokens: int, rows: int) -> dict[str, Any]:
-    """Token ids of the first rows of the real files: SFT up to *tokens*, *rows* pairs and prompts."""
+def real_slices(data: Path, tokenizer: Any, tokens: int, rows: int, asked: str) -> dict[str, Any]:
+    """Token ids of the first rows of the real files: SFT up to *tokens*, *rows* pairs, *rows* prompts of those pairs or of Alpaca."""
     from trainers.data import dataset
     from trainers.data.dataset import Counts
     from trainers.data.formats import load
@@ -74,8 +74,8 @@ def real_slices(data: Path, tokenizer: Any, tokens: int, rows: int) -> dict[str,
             break
         found.append({"ids": example.ids, "labelled": example.labelled})
     pairs = dataset.pairs(harmless[: 2 * rows], tokenizer, CONTEXT, Counts())[:rows]
-    asked = [{"messages": row["messages"][:-1]} for row in alpaca[:rows]]
-    prompts = dataset.prompts(asked, tokenizer, CONTEXT // 2, Counts())
+    openings = harmless[: 2 * rows] if asked == "hh-rlhf" else [{"messages": row["messages"][:-1]} for row in alpaca[:rows]]
+    prompts = dataset.prompts(openings, tokenizer, CONTEXT // 2, Counts())[:rows]
     return {
         "sft": found,
         "rm": [{"chosen": pair.chosen, "rejected": pair.rejected} for pair in pairs],
@@ -184,23 +184,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for models, slices, environments and runs; used again")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data", help="stanford-alpaca/, hh-rlhf/, tokenizers/llama/")
+    parser.add_argument("--prompts", choices=["hh-rlhf", "alpaca"], default="hh-rlhf", help="what PPO's samples answer")
+    parser.add_argument("--share", type=float, default=1.0, help="of tokens, pairs and samples, so much")
     parser.add_argument("--only", choices=list(SIDES), help="one stage")
     parser.add_argument("--sides", help="of ours, default, tuned, …: those named, separated by semicolons")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peer-python", type=Path, help="a Python with TRL 1.16.0 (default: an environment made for it)")
     parser.add_argument("--ppo-python", type=Path, help="a Python with TRL 1.12.0")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the data, once")
+    parser.add_argument("--quick", action="store_true", help="an eighth of the data, once")
     parser.add_argument("--synthetic", action="store_true", help="a tiny shape on random tokens, our side only unless --sides says more")
     given = parser.parse_args()
     work: Path = given.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    tokens, rows = (4_000, 8) if given.quick or given.synthetic else (40_000, 64)
+    share = 0.125 if given.quick or given.synthetic else given.share
+    tokens, rows = round(40_000 * share), round(64 * share)
     if not (work / "slices.json").exists():
         tokenizer = tokenizer_of(None if given.synthetic else given.data / "tokenizers/llama")
         shape = "smallest" if given.synthetic else "50M"
         build(work, shape, tokenizer)
-        slices = random_slices(300, tokens, rows) if given.synthetic else real_slices(given.data, tokenizer, tokens, rows)
+        slices = random_slices(300, tokens, rows) if given.synthetic else real_slices(given.data, tokenizer, tokens, rows, given.prompts)
         whole = {**slices, "batch": BATCH, "reply": 12 if given.synthetic else 48}
         (work / "slices.json").write_text(json.dumps(whole), encoding="utf-8")
     log = work / "runs.jsonl"
