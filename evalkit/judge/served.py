@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from evalkit.judge.limits import Pace, Spending, estimated_tokens
 from evalkit.judge.wording import Question
 from evalkit.models.retry import Failed, Patience
 from evalkit.models.server import Endpoint, Server
+from modelkit.chat import Message
 from modelkit.errors import UserError
 from modelkit.fingerprint import sha256_of_text
 
@@ -28,16 +30,13 @@ class Manners:
     temperature: bool
     structured: bool
 
-    def body(self, question: Question, max_tokens: int) -> dict[str, Any]:
-        """The request for *question*, without the model's name."""
-        body: dict[str, Any] = {"messages": question.messages, self.limit: max_tokens}
+    def body(self, messages: Sequence[Message], schema: dict[str, Any] | None, max_tokens: int) -> dict[str, Any]:
+        """The request for a reply to *messages*, without the model's name."""
+        body: dict[str, Any] = {"messages": list(messages), self.limit: max_tokens}
         if self.temperature:
             body["temperature"] = 0
-        if self.structured and question.schema is not None:
-            body["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {"name": "verdict", "strict": True, "schema": question.schema},
-            }
+        if self.structured and schema is not None:
+            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
         return body
 
     def __str__(self) -> str:
@@ -112,7 +111,7 @@ class ServedJudge:
         took = (0, 0, 0)
         try:
             await self.pace.take(read + self.usual)
-            answer = await self.server.complete("/chat/completions", self.manners.body(question, self.max_tokens))
+            answer = await self.server.complete("/chat/completions", self.manners.body(question.messages, question.schema, self.max_tokens))
             if usage := answer.usage:
                 took = (usage.prompt_tokens, usage.completion_tokens, usage.cached)
                 self.pace.correct(read + self.usual, usage.prompt_tokens + usage.completion_tokens)
@@ -140,7 +139,7 @@ def connect(endpoint: Endpoint, spending: Spending, pace: Pace, max_tokens: int 
     return ServedJudge(server, asyncio.run(look()), spending, pace, max_tokens)
 
 
-_PROBE = Question([{"role": "user", "content": 'Reply with the JSON object {"ready": true} and nothing else.'}], None, lambda text: None)  # type: ignore[arg-type, return-value]
+_PROBE: list[Message] = [{"role": "user", "content": 'Reply with the JSON object {"ready": true} and nothing else.'}]
 _SCHEMA = {"type": "object", "properties": {"ready": {"type": "boolean"}}, "required": ["ready"], "additionalProperties": False}
 
 
@@ -150,7 +149,7 @@ async def _manners(server: Server) -> Manners:
     for limit, temperature in (("max_tokens", True), ("max_completion_tokens", True), ("max_completion_tokens", False)):
         plain = Manners(limit, temperature, structured=False)
         try:
-            await server.complete("/chat/completions", plain.body(_PROBE, 16))
+            await server.complete("/chat/completions", plain.body(_PROBE, None, 16))
         except Failed as declined:
             failure = failure or declined
             if declined.status not in (400, 422):
@@ -163,11 +162,8 @@ async def _manners(server: Server) -> Manners:
 
 async def _structured(server: Server, manners: Manners) -> bool:
     """Whether a schema is taken and kept to. Servers that don't know one refuse it, or write as if it weren't there."""
-    import json
-
-    question = Question(_PROBE.messages, _SCHEMA, _PROBE.read)
     try:
-        answer = await server.complete("/chat/completions", manners.body(question, 64))
+        answer = await server.complete("/chat/completions", manners.body(_PROBE, _SCHEMA, 64))
         found = json.loads(answer.choices[0].said)
     except (Failed, ValueError):
         return False
