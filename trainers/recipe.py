@@ -181,6 +181,10 @@ class PpoStage(Optimisation):
             raise ValueError("a convex ptx_coef is a share: set it between 0 and 1")
         if self.share_backbone and self.lora is None:
             raise ValueError("share_backbone needs adapters: set lora")
+        if self.share_backbone and self.lora and self.lora.init != "default":
+            raise ValueError(
+                "share_backbone has the bare backbone for its reference, so adapters must start at nothing: leave lora.init out"
+            )
         return self
 
 

@@ -1,10 +1,11 @@
-"""What one rank of tests/trainers/test_colossal.py does: SFT under a ColossalAI plugin beside one process, stopped and resumed.
+"""What one rank of tests/trainers/test_colossal.py does: stages under a ColossalAI plugin beside one process; the findings go to a file.
 
 torchrun --nproc-per-node 2 -m tests.trainers.boosted_rank STRATEGY DEVICE FOLDER
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,9 +18,8 @@ from colossalai.zero.low_level.low_level_optim import LowLevelZeroOptimizer
 from modelkit.device import set_threads
 from tests.trainers import stages_of_a_rank as ranks
 from tests.trainers.conftest import build_world
+from tests.trainers.test_colossal import STAGES
 from trainers import checkpointing, distributed
-
-TOLERANCE = 5e-6
 
 
 class NoStream:
@@ -40,27 +40,22 @@ def stand_in_for_a_gpu() -> None:
 def main(name: str, device: str, folder: Path) -> None:
     set_threads(1)
     world = build_world()
-    alone = ranks.sft(world)
-    expected = ranks.train(alone)
+    expected = {stage: ranks.alone(stage, world) for stage in STAGES}
     if device == "cpu":
         stand_in_for_a_gpu()
     with distributed.joined("ddp", device=device) as joint:
         strategy = distributed.build(name, joint.device)
+        findings = {stage: ranks.beside(expected[stage], stage, world, distributed.build(name, joint.device)) for stage in STAGES}
         stage = ranks.sft(world, strategy)
-        found = ranks.train(stage, end=2)
+        ranks.train(stage, end=2)
         checkpointing.save(stage, 2, ranks.COUNTERS, folder)
-        found += ranks.train(stage, start=2)
+        ranks.train(stage, start=2)
         resumed = ranks.sft(world, strategy)
         assert checkpointing.resume(resumed, folder) is not None
         ranks.train(resumed, start=2)
-        whole, again = ranks.weights(stage), ranks.weights(resumed)
+        findings["resumed"] = {"distance": ranks.distance(ranks.weights(resumed), ranks.weights(stage))}
         if strategy.rank == 0:
-            assert (
-                ranks.apart(*([{k: v for k, v in entry.items() if "eval" not in k} for entry in side] for side in (found, expected)))
-                < TOLERANCE
-            )
-            assert ranks.distance(whole, ranks.weights(alone)) < TOLERANCE
-            assert ranks.distance(again, whole) == 0
+            (folder / "findings.json").write_text(json.dumps(findings), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What one rank of tests/trainers/test_strategies.py does: every stage under every strategy, beside one process; the findings go to a file.
 
-torchrun --nproc-per-node 2 -m tests.trainers.stages_of_a_rank FOLDER
+torchrun --nproc-per-node 2 -m tests.trainers.stages_of_a_rank FOLDER CELL…    (a cell is STRATEGY:STAGE, or STRATEGY:STAGE+lora)
 """
 
 from __future__ import annotations
@@ -8,27 +8,33 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
+from modelkit.adapter import with_scalar_head
 from modelkit.device import set_threads
 from modelkit.reward import RewardReference
-from tests.trainers.conftest import World, build_world
-from trainers import checkpointing, distributed
+from tests.trainers.conftest import World, build_world, from_pairs
+from trainers import checkpointing, distributed, grpo, lora
+from trainers.data import dataset
+from trainers.data.dataset import Counts, Example
 from trainers.dpo import PreferenceOptimisation, Reference
+from trainers.kto import KahnemanTversky
 from trainers.loop import StageLoop
 from trainers.ppo import train as ppo
-from trainers.ppo.models import Separate
+from trainers.ppo.models import Separate, SharedBackbone
 from trainers.ppo.rollout import Replies
-from trainers.recipe import DpoStage, PpoStage, RewardStage, SftStage
+from trainers.recipe import BaseStage, DpoStage, GrpoStage, KtoStage, Lora, Optimisation, PpoStage, RewardStage, SftStage
 from trainers.reward import RewardModelling, from_language_model
 from trainers.sft import LanguageModelling
 from trainers.strategies import Strategy
-from trainers.strategies.plain import Single
 
 STEPS = 4
 COUNTERS = {"tokens": 0, "seconds": 0.0, "log_bytes": 0}
@@ -37,36 +43,105 @@ SMALL = {"data": [], "steps": STEPS, "lr": 3e-3, "tokens": 260, "micro_tokens": 
 
 The ε keeps Adam from making whole updates of gradients that are nothing but rounding.
 """
+ADAPTERS = {"lora": Lora(rank=4, init="pissa")}
+"""PiSSA starts with both factors away from zero, so that both have gradients from the first step on."""
+
+Make = Callable[..., StageLoop]
+
+
+def policy(world: World, settings: Optimisation) -> PreTrainedModel:
+    """The language model as *settings* train it: whole, or frozen with adapters."""
+    torch.manual_seed(1)
+    return lora.adapt(world.model(), settings, "language").model
+
+
+def judge(world: World, settings: Optimisation) -> PreTrainedModel:
+    """A model with a scalar head as *settings* train it."""
+    torch.manual_seed(1)
+    whole = from_language_model(world.model(), world.tokenizer)
+    if settings.lora is None:
+        return whole
+    headed = with_scalar_head(world.model())
+    headed.score.weight.data.copy_(whole.score.weight)  # type: ignore[union-attr, operator]
+    return lora.adapt(headed, settings, "reward").model
+
+
+def pretrain(world: World, strategy: Strategy | None = None, **changes: Any) -> LanguageModelling:
+    texts: list[Example] = dataset.text_examples([{"text": prompt.text} for prompt in world.prompts], world.tokenizer, 128, Counts())
+    settings = BaseStage(**{**SMALL, "packing": True, "neftune": 5.0, **changes})
+    return LanguageModelling("base", policy(world, settings), world.tokenizer, texts[5:], texts[:5], [], settings, 0, strategy)
 
 
 def sft(world: World, strategy: Strategy | None = None, **changes: Any) -> LanguageModelling:
     settings = SftStage(**{**SMALL, **changes})
     return LanguageModelling(
-        "sft", world.model(), world.tokenizer, world.examples[5:], world.examples[:5], world.prompts[:2], settings, 0, strategy
+        "sft", policy(world, settings), world.tokenizer, world.examples[5:], world.examples[:5], world.prompts[:2], settings, 0, strategy
     )
 
 
-def rm(world: World, strategy: Strategy) -> RewardModelling:
-    torch.manual_seed(1)
-    model = from_language_model(world.model(), world.tokenizer)
-    return RewardModelling(model, world.pairs[5:], world.pairs[:5], RewardStage(**SMALL), 0, strategy)
+def rm(world: World, strategy: Strategy | None = None, **changes: Any) -> RewardModelling:
+    settings = RewardStage(**{**SMALL, **changes})
+    return RewardModelling(judge(world, settings), world.pairs[5:], world.pairs[:5], settings, 0, strategy)
 
 
-def dpo(world: World, strategy: Strategy) -> PreferenceOptimisation:
-    reference = Reference(world.model, "sha256:start", None)
+def dpo(world: World, strategy: Strategy | None = None, **changes: Any) -> PreferenceOptimisation:
+    settings, reference = DpoStage(**{**SMALL, **changes}), Reference(world.model, "sha256:start", None)
     pairs, held_out = world.pairs[5:40], world.pairs[:5]
     return PreferenceOptimisation(
-        world.model(), reference, world.tokenizer, pairs, held_out, world.prompts[:1], DpoStage(**SMALL), 0, strategy=strategy
+        policy(world, settings), reference, world.tokenizer, pairs, held_out, world.prompts[:1], settings, 0, strategy
     )
 
 
-def rl(world: World, strategy: Strategy) -> ppo.Ppo:
-    torch.manual_seed(1)
-    settings = PpoStage(**{**SMALL, "lr": 1e-3, "prompts": 7, "max_tokens": 12, "ptx_tokens": 100, "minibatches": 2})
-    cast = Separate(world.model(), from_language_model(world.model(), world.tokenizer), world.model())
-    reward = from_language_model(world.model(), world.tokenizer)
+def kto(world: World, strategy: Strategy | None = None, **changes: Any) -> KahnemanTversky:
+    settings, reference = KtoStage(**{**SMALL, **changes}), Reference(world.model, "sha256:start", None)
+    rows, held_out = from_pairs(world.pairs[5:40]), from_pairs(world.pairs[:5])
+    return KahnemanTversky(policy(world, settings), reference, world.tokenizer, rows, held_out, world.prompts[:1], settings, 0, strategy)
+
+
+def rl(world: World, strategy: Strategy | None = None, **changes: Any) -> ppo.Ppo:
+    settings = PpoStage(**{**SMALL, "lr": 1e-3, "prompts": 7, "max_tokens": 12, "ptx_tokens": 100, "minibatches": 2, **changes})
     scale = RewardReference.of([-1.0, 0.0, 1.0])
+    if settings.share_backbone and settings.lora:
+        torch.manual_seed(1)
+        cast: Any = SharedBackbone(world.model(), settings.lora)
+    else:
+        cast = Separate(policy(world, settings), judge(world, settings), world.model())
+    reward = from_language_model(world.model(), world.tokenizer)
     return ppo.Ppo(cast, reward, world.tokenizer, world.prompts, world.examples, world.prompts[:3], scale, settings, 0, strategy)
+
+
+def shared(world: World, strategy: Strategy | None = None, **changes: Any) -> ppo.Ppo:
+    """PPO with actor, critic and reference on one backbone, which adapters must leave as it is at first."""
+    return rl(world, strategy, **{**changes, "share_backbone": True, "lora": Lora(rank=4)})
+
+
+def groups(world: World, strategy: Strategy | None = None, **changes: Any) -> grpo.GroupRelative:
+    small = {**SMALL, "lr": 1e-3, "prompts": 3, "samples": 3, "max_tokens": 12, "kl_coef": 0.1, "epochs": 2, "minibatches": 2}
+    settings = GrpoStage(**{**small, "rewards": [{"name": "brief"}, {"name": "reward_model"}], **changes})
+    reward = grpo.Judge(settings, world.tokenizer, judge(world, RewardStage(**SMALL)))
+    prompts, held_out = world.prompts[4:40], world.prompts[:4]
+    return grpo.GroupRelative(
+        policy(world, settings), world.model(), reward, world.tokenizer, prompts, held_out, world.prompts[:1], settings, 0, strategy
+    )
+
+
+STAGES: dict[str, tuple[Make, int]] = {
+    "pretrain": (pretrain, 3),
+    "sft": (sft, STEPS),
+    "rm": (rm, 3),
+    "ppo": (rl, 2),
+    "ppo-shared": (shared, 2),
+    "dpo": (dpo, 3),
+    "kto": (kto, 3),
+    "grpo": (groups, 2),
+}
+"""How each is made, and how many steps it takes here."""
+
+
+def make(stage: str, world: World, strategy: Strategy | None = None, **changes: Any) -> StageLoop:
+    """A stage by its cell's name, ``sft`` or ``sft+lora``."""
+    name, _, adapters = stage.partition("+")
+    return STAGES[name][0](world, strategy, **(ADAPTERS if adapters else {}), **changes)
 
 
 def train(stage: StageLoop, start: int = 0, end: int = STEPS) -> list[dict[str, float]]:
@@ -83,9 +158,11 @@ def train(stage: StageLoop, start: int = 0, end: int = STEPS) -> list[dict[str, 
 
 
 def weights(stage: StageLoop) -> dict[str, Tensor]:
-    return {
-        f"{name}.{key}": tensor.clone() for name, module in stage.modules.items() for key, tensor in stage.strategy.export(module).items()
-    }
+    """All weights that the stage's checkpoints hold, whole; all ranks call it."""
+    modules = stage.modules
+    if isinstance(stage, ppo.Ppo):
+        modules = {"actor": stage.cast.plain("actor"), "critic": stage.cast.plain("critic")}
+    return {f"{name}.{key}": tensor.clone() for name, module in modules.items() for key, tensor in stage.strategy.export(module).items()}
 
 
 def apart(numbers: list[dict[str, float]], others: list[dict[str, float]]) -> float:
@@ -95,57 +172,109 @@ def apart(numbers: list[dict[str, float]], others: list[dict[str, float]]) -> fl
 
 
 def distance(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """The largest difference of any weight."""
     assert found.keys() == expected.keys(), found.keys() ^ expected.keys()
     return max(float((found[name] - expected[name]).abs().max()) for name in expected)
 
 
-def main(folder: Path, names: list[str]) -> None:
+class Rollouts:
+    """What one process sampled, handed to the others: a token drawn otherwise, for one last bit, would not be the strategies' fault."""
+
+    def __init__(self) -> None:
+        self.drawn: list[Replies] = []
+        self.equal: list[bool] = []
+
+    @contextmanager
+    def replayed(self) -> Iterator[None]:
+        """While the block runs, policies learn from the stored replies; whether their own would have been the same is noted."""
+        sample, left, self.equal = ppo.sample, iter(self.drawn), []
+
+        def stored(*inputs: Any, **options: Any) -> Replies:
+            replies, expected = sample(*inputs, **options), next(left)
+            self.equal.append(replies.sequences == expected.sequences)
+            return expected
+
+        yield from self._instead(stored)
+
+    @contextmanager
+    def stored(self) -> Iterator[None]:
+        """While the block runs, keep what is sampled."""
+        sample = ppo.sample
+
+        def keep(*inputs: Any, **options: Any) -> Replies:
+            self.drawn.append(sample(*inputs, **options))
+            return self.drawn[-1]
+
+        yield from self._instead(keep)
+
+    @staticmethod
+    def _instead(function: Callable[..., Replies]) -> Iterator[None]:
+        before = ppo.sample, grpo.sample
+        ppo.sample = grpo.sample = function
+        try:
+            yield
+        finally:
+            ppo.sample, grpo.sample = before
+
+
+@dataclass
+class Alone:
+    """What one process sampled, logged and learnt in a stage."""
+
+    rollouts: Rollouts
+    numbers: list[dict[str, float]]
+    weights: dict[str, Tensor]
+
+
+def alone(stage: str, world: World) -> Alone:
+    """Train a stage in this process."""
+    loop, rollouts = make(stage, world), Rollouts()
+    with rollouts.stored():
+        numbers = train(loop, end=STAGES[stage.partition("+")[0]][1])
+    return Alone(rollouts, numbers, weights(loop))
+
+
+def beside(expected: Alone, stage: str, world: World, strategy: Strategy) -> dict[str, Any]:
+    """Train a stage under a strategy; on rank 0, how far what it logged and learnt is from one process, and whose replies were the same."""
+    loop = make(stage, world, strategy)
+    with expected.rollouts.replayed():
+        numbers = train(loop, end=len(expected.numbers))
+    exported = weights(loop)
+    if strategy.rank:
+        return {}
+    return {
+        "logged": apart(numbers, expected.numbers),
+        "weights": distance(exported, expected.weights),
+        "replies": expected.rollouts.equal,
+    }
+
+
+def main(folder: Path, cells: list[tuple[str, str]]) -> None:
     set_threads(1)
     world = build_world()
-    stages: dict[str, Callable[[World, Strategy], StageLoop]] = {"sft": sft, "rm": rm, "dpo": dpo, "rl": rl}
-    drawn: list[Replies] = []
-    equal: list[bool] = []
-    sample = ppo.sample
-
-    def stored(*inputs: Any, **options: Any) -> Replies:
-        """PPO learns from the same replies everywhere: a token drawn otherwise, for one last bit, would not be the strategies' fault."""
-        replies = sample(*inputs, **options)
-        if isinstance(options["strategy"], Single):
-            drawn.append(replies)
-            return replies
-        expected = drawn[len(equal) % len(drawn)]
-        equal.append(replies.sequences == expected.sequences)
-        return expected
-
-    ppo.sample = stored
-    alone = {name: make(world, Single()) for name, make in stages.items()}
-    steps = {"sft": STEPS, "rm": 3, "dpo": 3, "rl": 2}
-    expected = {name: train(stage, end=steps[name]) for name, stage in alone.items()}
+    expected = {stage: alone(stage, world) for _, stage in cells}
     findings: dict[str, Any] = {}
     with distributed.joined("ddp") as joint:
-        for strategy_name in names:
-            strategy = distributed.build(strategy_name, joint.device)
-            for name, make in stages.items():
-                stage = make(world, strategy)
-                found = train(stage, end=steps[name])
-                exported = weights(stage)
-                if strategy.rank == 0:
-                    logged = apart(found, expected[name])
-                    findings[f"{strategy_name} {name}"] = {"logged": logged, "weights": distance(exported, weights(alone[name]))}
-            stage = sft(world, strategy)
-            train(stage, end=2)
-            checkpointing.save(stage, 2, COUNTERS, folder / "by two" / strategy_name)
-            stage = sft(world, strategy)
-            step, _ = checkpointing.resume(stage, folder / "by one") or (0, {})
-            train(stage, start=step)
-            exported = weights(stage)
-            if strategy.rank == 0:
-                findings[f"{strategy_name} resumed at"] = step
-                findings[f"{strategy_name} resumed"] = distance(exported, weights(alone["sft"]))
+        for name, stage in cells:
+            findings[f"{name}:{stage}"] = beside(expected[stage], stage, world, distributed.build(name, joint.device))
+        for name in dict.fromkeys(name for name, _ in cells):
+            findings[name] = resume_both_ways(name, world, joint.device, folder, expected["sft"].weights)
     if os.environ["RANK"] == "0":
-        findings["same replies"] = equal
         (folder / "findings.json").write_text(json.dumps(findings), encoding="utf-8")
 
 
+def resume_both_ways(name: str, world: World, device: torch.device, folder: Path, expected: dict[str, Tensor]) -> dict[str, Any]:
+    """Leave a state for one process to go on from, and go on from the one that it left."""
+    strategy = distributed.build(name, device)
+    stage = sft(world, strategy)
+    train(stage, end=2)
+    checkpointing.save(stage, 2, COUNTERS, folder / "by two" / name)
+    stage = sft(world, strategy)
+    step, _ = checkpointing.resume(stage, folder / "by one") or (0, {})
+    train(stage, start=step)
+    exported = weights(stage)
+    return {"resumed at": step, "distance": distance(exported, expected) if strategy.rank == 0 else None}
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2].split(","))
+    main(Path(sys.argv[1]), [(cell.partition(":")[0], cell.partition(":")[2]) for cell in sys.argv[2:]])

@@ -57,12 +57,13 @@ def test_a_tiny_run_writes_every_checkpoint_and_a_report_card(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_run_of_every_method_with_adapters_ends_with_all_of_them(tmp_path: Path) -> None:
+def test_a_run_of_every_method_with_adapters_on_two_processes_ends_with_all_of_them(tmp_path: Path) -> None:
     """The documented recipe, with fewer and smaller steps."""
     recipe, out = ROOT / "recipes" / "pocket-methods.yaml", tmp_path / "methods"
     names = ("base", "sft", "rm", "ppo", "dpo", "kto", "grpo")
     few = [word for name in names for setting in ("steps=2", "tokens=256", "optimiser=adamw") for word in ("--set", f"{name}.{setting}")]
     few += ["--set", "world.limit=3", "--set", "evaluate=[]", "--set", "ppo.prompts=4", "--set", "grpo.prompts=2", "--threads", "1"]
+    few += ["--nproc", "2", "--strategy", "zero2"]
     done = trainers("run", recipe, "--out", out, *few)
     assert done.returncode == 0, done.stderr
     assert [stage.name for stage in Run.open(out).ready()] == ["base", "sft", "rm", "critic", "rl", "dpo", "kto", "grpo"]

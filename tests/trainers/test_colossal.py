@@ -5,49 +5,89 @@ pip install --no-deps -r requirements-colossalai.txt && pytest -m colossalai
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import json
 import os
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from modelkit import checkpoint
 from modelkit.errors import UserError
+from tests.trainers.test_distributed import free_port, launched, sft_of
 from trainers import distributed
 
-ROOT = Path(__file__).resolve().parents[2]
+STAGES = ["sft", "sft+lora", "pretrain", "rm", "ppo", "dpo", "kto+lora", "grpo"]
+TOLERANCE = 5e-6
 INSTALLED = importlib.util.find_spec("colossalai") is not None
 needs_colossalai = pytest.mark.skipif(
     not INSTALLED, reason="ColossalAI is not installed: pip install --no-deps -r requirements-colossalai.txt"
 )
 
 
-def train_on_two_ranks(strategy: str, device: str, tmp_path: Path) -> None:
+ON_TWO_RANKS = ["colossalai_ddp", "colossalai_zero1", "colossalai_zero2", "colossalai_zero2_cpu"]
+
+
+@functools.cache
+def findings(strategy: str, device: str, folder: Path) -> dict[str, Any]:
+    """What two ranks logged and learnt, beside one process."""
+    place = folder / f"{strategy} {device}"
+    place.mkdir()
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "tests.trainers.boosted_rank", strategy, device, str(tmp_path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=540, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    process = launched(*command, "-m", "tests.trainers.boosted_rank", strategy, device, str(place))
+    said, _ = process.communicate(timeout=540)
+    assert process.returncode == 0, said[-4000:]
+    return json.loads((place / "findings.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("boosted")
+
+
+def holds(found: dict[str, Any], stage: str) -> None:
+    assert found["resumed"]["distance"] == 0
+    assert found[stage]["logged"] < TOLERANCE
+    assert found[stage]["weights"] < TOLERANCE
+    assert all(found[stage]["replies"])
 
 
 @pytest.mark.colossalai
 @pytest.mark.slow
 @needs_colossalai
-@pytest.mark.parametrize("strategy", ["colossalai_ddp", "colossalai_zero1", "colossalai_zero2", "colossalai_zero2_cpu"])
-def test_two_boosted_processes_learn_what_one_does_and_go_on_from_what_they_saved(strategy: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ON_TWO_RANKS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_boosted_processes_learn_what_one_does_and_go_on_from_what_they_saved(strategy: str, stage: str, folder: Path) -> None:
     """On CPUs; what ZeRO asks of a GPU (streams, an assertion) is stood in for, what it computes is its own."""
-    train_on_two_ranks(strategy, "cpu", tmp_path)
+    holds(findings(strategy, "cpu", folder), stage)
 
 
 @pytest.mark.colossalai
 @pytest.mark.slow
 @needs_colossalai
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
-@pytest.mark.parametrize("strategy", ["colossalai_ddp", "colossalai_zero1", "colossalai_zero2", "colossalai_zero2_cpu"])
-def test_two_boosted_processes_on_gpus_learn_what_one_does(strategy: str, tmp_path: Path) -> None:
-    train_on_two_ranks(strategy, "cuda", tmp_path)
+@pytest.mark.parametrize("strategy", ON_TWO_RANKS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_boosted_processes_on_gpus_learn_what_one_does(strategy: str, stage: str, folder: Path) -> None:
+    holds(findings(strategy, "cuda", folder), stage)
+
+
+@pytest.mark.colossalai
+@pytest.mark.slow
+@needs_colossalai
+def test_its_own_launcher_starts_the_trainers(place: Path) -> None:
+    """``--`` keeps its options and ours apart, since both have a ``-m``."""
+    launcher = [str(Path(sys.executable).with_name("colossalai")), "run", "--nproc_per_node", "2", "--master_port", str(free_port())]
+    path = os.pathsep.join([str(Path(torch.__file__).parents[4] / "bin"), os.environ["PATH"]])
+    arguments = [*sft_of(place, place / "boosted"), "--strategy", "colossalai_ddp"]
+    process = launched(*launcher, "-m", "trainers", "--", *arguments, env={"PATH": path})
+    said, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, said
+    assert checkpoint.read_stage(place / "boosted" / "sft") is not None, said
 
 
 @pytest.mark.skipif(INSTALLED, reason="ColossalAI is installed")

@@ -78,6 +78,11 @@ def test_the_stages_one_by_one_make_a_run_with_and_without_adapters(place: Path)
     assert float(difference.abs().max()) < 1e-5
 
 
+def test_one_backbone_takes_adapters_that_start_at_nothing() -> None:
+    with pytest.raises(UserError, match="leave lora.init out"):
+        load_section(PpoStage, None, ["data=[]", "steps=1", "lr=1", "share_backbone=true", "lora.init=pissa"], {})
+
+
 def test_one_backbone_with_two_adapters_is_a_command_away(place: Path) -> None:
     out = place / "shared"
     made("sft", "-m", place / "base", "--data", place / "data" / "sft.jsonl", "--out", out)

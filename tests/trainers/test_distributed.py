@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from modelkit import checkpoint
 from modelkit.errors import UserError
 from trainers import distributed
 
+pytestmark = pytest.mark.xdist_group("distributed")
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ["run", "recipes/pocket-tiny.yaml", "--threads", "1", "--set", "evaluate=[]", "--set", "base.steps=6"]
 
@@ -26,6 +30,28 @@ def resume(stage, folder):
     return step(stage, folder)
 loop.checkpointing.resume = resume
 """
+
+
+def launched(*command: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    """A launcher of several processes at work."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(env or {})}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def sft_of(place: Path, out: Path) -> list[str]:
+    """The words of ``sft -m …``, four steps of it."""
+    words = ["sft", "-m", str(place / "base"), "--data", str(place / "data" / "sft.jsonl"), "--out", str(out), "--threads", "1"]
+    return [*words, "--set", "steps=4", "--set", "tokens=200", "--set", "lr=1.0e-3"]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return checkpoint.load_model(run / "sft").state_dict()
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
 
 
 def trainer(*arguments: str, sitecustomize: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -53,6 +79,31 @@ def test_what_cannot_run_here_is_refused_with_what_can(name: str, world: int, de
 @pytest.mark.parametrize(("world", "devices", "chosen"), [(1, 0, "single"), (1, 8, "single"), (2, 0, "ddp"), (8, 8, "zero2")])
 def test_auto_takes_what_suits(world: int, devices: int, chosen: str) -> None:
     assert distributed.choose("auto", world, devices, world) == chosen
+
+
+@pytest.fixture(scope="module")
+def alone(place: Path) -> dict[str, torch.Tensor]:
+    """What one process learns."""
+    assert trainer(*sft_of(place, place / "alone")).returncode == 0
+    return weights(place / "alone")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("nodes", "strategy"), [(1, "zero2"), (2, "zero3")])
+def test_torchrun_on_one_machine_or_several_trains_what_one_process_does(
+    place: Path, alone: dict[str, torch.Tensor], nodes: int, strategy: str
+) -> None:
+    """Two machines are two launchers here, each with a process, that meet at an address."""
+    out = place / f"on {nodes}"
+    meet = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--rdzv-id", "test"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(nodes), "--nproc-per-node", str(2 // nodes), *meet]
+    launchers = [launched(*launch, "-m", "trainers", *sft_of(place, out), "--strategy", strategy) for _ in range(nodes)]
+    said = [launcher.communicate(timeout=500)[0] for launcher in launchers]
+    assert [launcher.returncode for launcher in launchers] == [0] * nodes, said
+    found = weights(out)
+    assert found.keys() == alone.keys()
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, alone[name], atol=5e-6, rtol=0)
 
 
 @pytest.mark.slow

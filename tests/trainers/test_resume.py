@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from modelkit.fingerprint import sha256_of_file
+from tests.trainers.stages_of_a_rank import STAGES
 
+pytestmark = pytest.mark.xdist_group("resume")
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "pocket-tiny.yaml"
 SMALLER = ["--set", "evaluate=[]", "--set", "base.steps=16", "--set", "sft.steps=16", "--set", "rm.steps=12", "--set", "ppo.steps=5"]
@@ -51,6 +54,10 @@ Ppo._actor_step = actor_step
 cli.main()
 """
 """Kills itself after so many of PPO's updates of the actor: with four of them to a rollout, six is the middle of the second's."""
+
+
+ALL = [f"{stage}{adapters}" for stage in STAGES for adapters in ("", "+lora") if stage != "ppo-shared" or adapters]
+"""Every stage, with and without adapters."""
 
 
 def environment() -> dict[str, str]:
@@ -159,3 +166,24 @@ def test_another_recipe_does_not_write_into_a_run(uninterrupted: Path) -> None:
     assert refused.returncode == 2
     assert "another recipe" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("stages")
+    command = [sys.executable, "-m", "tests.trainers.stages_killed", str(folder), *ALL]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=540, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads((folder / "findings.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ALL)
+def test_a_stage_killed_within_a_step_ends_bitwise_as_one_that_was_not(killed_and_resumed: dict[str, dict[str, Any]], stage: str) -> None:
+    """Weights, optimizer states and every line of the log; PPO and GRPO are killed between two updates from one rollout."""
+    found = killed_and_resumed[stage]
+    assert found["killed"]
+    assert found["states"] == ["step-000002"]
+    assert any("optimiser" in name for name in found["files"])
+    assert found["same weights and optimizers"]
+    assert found["same log"]

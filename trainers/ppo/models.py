@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from modelkit.errors import UserError
 from trainers.recipe import Lora
 from trainers.strategies import Strategy
+from trainers.strategies.plain import Single
+from trainers.strategies.tensors import own_state
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,7 +32,7 @@ class Cast(Protocol):
         """A context in which the model it gives acts as *role*, forward and backward."""
 
     def plain(self, role: Literal["actor", "critic"]) -> PreTrainedModel:
-        """The role as a plain model to save: a language model or one with a scalar head."""
+        """The role as a plain model to save, a language model or one with a scalar head. All ranks call it; the first has the weights."""
 
 
 class Separate:
@@ -63,16 +66,25 @@ class SharedBackbone:
 
         targets = lora.targets if isinstance(lora.targets, list) else _linear_names(model)
         self._model: Any = model.eval()
+        self._strategy: Strategy = Single()
         for role in ("actor", "critic"):
             config = LoraConfig(
-                r=lora.rank, lora_alpha=int(lora.alpha), target_modules=targets, use_rslora=lora.rslora, inference_mode=False
+                r=lora.rank,
+                lora_alpha=lora.alpha,  # type: ignore[arg-type]
+                target_modules=targets,
+                use_rslora=lora.rslora,
+                inference_mode=False,
             )
-            inject_adapter_in_model(config, self._model, adapter_name=role)
+            try:
+                inject_adapter_in_model(config, self._model, adapter_name=role)
+            except ValueError as error:
+                raise UserError(f"lora.targets {targets!r} don't fit the model ({str(error).splitlines()[0][:120]}).") from None
         self._model.score = nn.Linear(model.config.hidden_size, 1, bias=False)
         nn.init.zeros_(self._model.score.weight)
         self._model.eval()
 
     def prepare(self, strategy: Strategy) -> dict[str, nn.Module]:
+        self._strategy = strategy
         strategy.prepare(self._model)
         trained: dict[str, nn.Module] = {}
         for role in ("actor", "critic"):
@@ -95,23 +107,19 @@ class SharedBackbone:
         yield self._model
 
     def plain(self, role: Literal["actor", "critic"]) -> PreTrainedModel:
-        from transformers import AutoModelForSequenceClassification
+        from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-        whole: Any = copy.deepcopy(self._model)
-        for name, layer in [(name, module) for name, module in whole.named_modules() if _is_adapted(module)]:
-            layer.merge(safe_merge=True, adapter_names=[role])
-            parent, _, attribute = name.rpartition(".")
-            setattr(whole.get_submodule(parent), attribute, layer.get_base_layer())
-        head = whole.score
-        del whole.score
+        weights = self._strategy.export(self._model)
+        config = copy.deepcopy(self._model.config)
+        if role == "critic":
+            config.num_labels = 1
+        kind: Any = AutoModelForCausalLM if role == "actor" else AutoModelForSequenceClassification
+        model = kind.from_config(config, dtype=torch.float32).eval()
         if role == "actor":
-            return whole
-        config = copy.deepcopy(whole.config)
-        config.num_labels = 1
-        critic = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-        critic.base_model.load_state_dict(whole.base_model.state_dict())
-        critic.score.load_state_dict(head.state_dict())
-        return critic.eval()
+            model.generation_config = copy.deepcopy(self._model.generation_config)
+        if weights:
+            _fill(model, _merged(weights, {name: layer for name, layer in self._model.named_modules() if _is_adapted(layer)}, role))
+        return model
 
     def _layers(self) -> Iterator[Any]:
         return (module for module in self._model.modules() if _is_adapted(module))
@@ -120,6 +128,21 @@ class SharedBackbone:
         """Switching adapters freezes the others in PEFT; both are always trained here."""
         for name, parameter in self._model.named_parameters():
             parameter.requires_grad_("lora_" in name or name.startswith("score."))
+
+
+def _merged(weights: dict[str, Tensor], adapted: dict[str, Any], role: str) -> dict[str, Tensor]:
+    """A backbone's weights as they are without adapters, that of *role* added in: W + s · BA."""
+    plain = {name.replace(".base_layer", ""): weight for name, weight in weights.items() if ".lora_" not in name}
+    for name, layer in adapted.items():
+        update = layer.scaling[role] * weights[f"{name}.lora_B.{role}.weight"] @ weights[f"{name}.lora_A.{role}.weight"]
+        plain[f"{name}.weight"] = plain[f"{name}.weight"] + (update.T if layer.fan_in_fan_out else update)
+    return plain
+
+
+@torch.no_grad()
+def _fill(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    for name, tensor in own_state(model).items():
+        tensor.copy_(weights[name])
 
 
 def _is_adapted(module: nn.Module) -> bool:

@@ -57,6 +57,8 @@ class Boosted(Ranks):
         from colossalai.booster import Booster
 
         (module,) = modules
+        if isinstance(module, nn.ParameterDict):
+            raise UserError(f"{self.name} boosts whole models: set share_backbone: false, or use --strategy zero1.")
         if module in self._boosted:
             raise UserError(f"{self.name} gives a model one optimizer, and muon needs two: set optimiser: adamw, or use --strategy zero1.")
         # boosting puts slices in the place of the weights, in these very groups
