@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
@@ -17,6 +18,10 @@ from playground.models import Models
 from playground.settings import Settings
 from playground.training import Trainer, Watches
 from tests.playground import fake_run
+from tests.playground.browsing import Visit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +74,34 @@ def serve(free_port: int) -> Iterator[Callable[..., str]]:
     yield start
     for page in pages:
         page.close(verbose=False)
+
+
+@pytest.fixture
+def visit(chromium: Browser) -> Iterator[Visit]:
+    """Open an address in a fresh browser context: ``visit(address, locale="zh-CN", viewport={…})`` → a Playwright page."""
+    errors: list[str] = []
+    contexts = []
+
+    def open_page(address: str, **options: Any) -> Any:
+        context = chromium.new_context(**{"locale": "en-US", "viewport": {"width": 1440, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: errors.append(message.text) if _is_trouble(message) else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: None if request.url.startswith((address, "data:", "blob:")) else errors.append(request.url))
+        page.goto(address)
+        page.locator("#pg-head").wait_for()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+def _is_trouble(message: Any) -> bool:
+    """Whether the console reports an error; Gradio also reports the streams that end because the page is loaded again."""
+    return message.type == "error" and not any(told in message.text for told in ("AbortError", "Connection errored out"))
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:

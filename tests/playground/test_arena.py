@@ -71,9 +71,9 @@ def play(client: Any, typed: str | None = None) -> list[str]:
 def test_a_vote_is_kept_with_who_wrote_what_and_only_then_are_names_told(arena: Serve, store: Store, finished_run: Path) -> None:
     client = connect(arena(store))
     said = play(client, "What is 1 plus 2?")
-    before = str(client.predict(api_name="/arena_settled_b"))
-    assert all(reply in before for reply in said)
-    assert not re.search(r"\b(Base|SFT|RL)\b|pocket|reward|pg-verdict|pg-bar", before)
+    before = client.predict(api_name="/arena_settled_b")
+    assert [value for value in before if value in said] == said
+    assert not re.search(r"\b(Base|SFT|RL)\b|pocket|reward|pg-verdict|pg-bar", str([value for value in before if value not in said]))
     revealed = str(client.predict(api_name="/arena_vote_tie"))
     (vote,) = store.votes()
     titles = {"pocket/base": "Base", "pocket/sft": "SFT", "pocket/rl": "RL"}

@@ -9,6 +9,7 @@ import pytest
 from modelkit.errors import UserError
 from modelkit.generation.requests import Request
 from modelkit.generation.sampling import Sampling
+from modelkit.run import Run, Stage
 from playground.models import Loaded, LoadedReward, Models
 from tests.playground import fake_run
 from tests.playground.conftest import wait_until
@@ -34,6 +35,20 @@ def test_checkpoints_appear_as_they_are_written_and_the_critic_never_does(tmp_pa
 
 def test_the_first_columns_are_base_sft_reward_model_and_rl(models: Models) -> None:
     assert models.defaults() == ["pocket/base", "pocket/sft", "pocket/rm", "pocket/rl"]
+
+
+def test_a_copy_in_4_bits_is_offered_and_stands_for_nothing(finished_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "pocket"
+    shutil.copytree(finished_run, run)
+    for name, kind in (("rl", "rl"), ("rm", "reward")):
+        shutil.copytree(run / name, run / f"{name}-gptq4")
+        Run.open(run).with_stage(Stage(name=f"{name}-gptq4", kind=kind, title={"en": "4 bits"}, copy_of=name))
+    models = Models([tmp_path], 1)
+    assert [entry.id for entry in models.catalogue()][-2:] == ["pocket/rl-gptq4", "pocket/rm-gptq4"]
+    assert models.defaults() == ["pocket/base", "pocket/sft", "pocket/rm", "pocket/rl"]
+    judge = models.sibling(models.entry("pocket/rl-gptq4"), "reward")
+    assert judge is not None
+    assert judge.id == "pocket/rm"
 
 
 def test_an_id_that_is_not_offered_is_refused(models: Models) -> None:

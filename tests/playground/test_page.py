@@ -15,7 +15,8 @@ from playground.models import Models
 from tests.playground.conftest import wait_until
 
 Serve = Callable[..., str]
-SAMPLING = (0.7, 0.95, 200, 0, 2)
+LONG = (0.7, 0.95, 200, 0, 1, 2)
+"""Temperature, top-p, longest reply, seed, n, and the n of a reward model."""
 
 
 def connect(address: str) -> Any:
@@ -56,10 +57,10 @@ def test_two_columns_stream_at_the_same_time(serve: Serve, models: Models, finis
     for name in ("base", "rl"):
         models.language(models.entry(f"pocket/{name}")).model.register_forward_pre_hook(lambda *_, name=name: meet(name))
     client = connect(serve(finished_run.parent, models=models))
-    client.predict("Hello", 4, "pocket/base", None, None, "pocket/rl", api_name="/begin")
-    jobs = [client.submit(*SAMPLING, api_name=f"/column_{column}") for column in (1, 4)]
+    client.predict("Hello", 4, "pocket/base", None, None, "pocket/rl", *LONG, api_name="/begin")
+    jobs = [client.submit(api_name=f"/column_{column}") for column in (1, 4)]
     for job in jobs:
-        prompt, reply = texts(job.result(timeout=60))
+        prompt, reply = texts(job.result(timeout=60)[0])
         assert prompt == "Hello"
         assert reply
         assert len(job.outputs()) > 1
@@ -77,16 +78,16 @@ def test_stop_ends_a_reply_and_a_cancelled_request_frees_the_model(serve: Serve,
 
     loaded.model.register_forward_pre_hook(slowly)
     client = connect(serve(finished_run.parent, models=models))
-    client.predict("Hello", 1, "pocket/sft", None, None, None, api_name="/begin")
-    job = client.submit(*SAMPLING, api_name="/column_1")
+    client.predict("Hello", 1, "pocket/sft", None, None, None, *LONG, api_name="/begin")
+    job = client.submit(api_name="/column_1")
     assert going.wait(60)
     client.predict(api_name="/stop")
-    *_, last = job.result(timeout=60)
-    assert "stopped" in str(last)
+    messages, _ = job.result(timeout=60)
+    assert "stopped" in str(messages[-1])
 
     going.clear()
-    client.predict(1, "pocket/sft", None, None, None, api_name="/again")
-    job = client.submit(*SAMPLING, api_name="/column_1")
+    client.predict(1, "pocket/sft", None, None, None, *LONG, api_name="/again")
+    job = client.submit(api_name="/column_1")
     assert going.wait(60)
     assert loaded.engine.busy
     job.cancel()
@@ -95,8 +96,36 @@ def test_stop_ends_a_reply_and_a_cancelled_request_frees_the_model(serve: Serve,
 
 def test_a_checkpoint_that_is_not_offered_is_refused(serve: Serve, finished_run: Path) -> None:
     client = connect(serve(finished_run.parent))
-    with pytest.raises(Exception, match="not in the list|Error"):
-        client.predict("Hello", 1, "../../etc", None, None, None, api_name="/begin")
+    for name in ("../../etc", "endpoint/http://127.0.0.1:1/v1"):
+        with pytest.raises(Exception, match="not in the list|Error"):
+            client.predict("Hello", 1, name, None, None, None, api_name="/begin")
+
+
+def test_a_setting_out_of_bounds_is_refused(serve: Serve, finished_run: Path) -> None:
+    client = connect(serve(finished_run.parent))
+    with pytest.raises(Exception, match="tokens|Error"):
+        client.predict("Hello", 1, "pocket/sft", None, None, None, 0.7, 0.95, 10**6, api_name="/begin")
+
+
+def test_the_language_and_colours_chosen_hold_from_the_first_byte_on(serve: Serve, finished_run: Path) -> None:
+    address = serve(finished_run.parent)
+
+    def html(**headers: str) -> str:
+        with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=30) as response:
+            body = response.read()
+            assert int(response.headers["content-length"]) == len(body)
+            return str(body.decode())
+
+    assert 'lang="en"' in html()
+    assert "theme_mode" not in html()
+    chosen = html(Cookie="pg-language=zh; pg-theme=dark")
+    assert 'lang="zh-CN"' in chosen
+    assert '<gradio-app theme_mode="dark"' in chosen
+    assert '=> "zh-CN"' in html(**{"Accept-Language": "zh-CN,zh;q=0.9"})
+    evil = html(Cookie='pg-language="><script>; pg-theme="><script>')
+    assert evil == html()
+    for elsewhere in ("raw.githubusercontent", "gradio.app"):
+        assert elsewhere not in html().split("</head>")[0].split("window.gradio_config")[0]
 
 
 def test_visitors_do_not_see_each_other(serve: Serve, finished_run: Path) -> None:
