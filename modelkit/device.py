@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from modelkit.errors import UserError
@@ -56,6 +58,13 @@ def available_threads() -> int:
         raise UserError(f"PLAYGROUND_THREADS is {given!r}: give a whole number of threads, such as 2.")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     return int(given) if given else min(cores, 8)
+
+
+def give_back_memory() -> None:
+    """Return freed memory to the system where the C library holds on to it (glibc): loading a 7B model in 4 bits leaves 0.3 GB behind."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def choose_device(name: str | None = None) -> torch.device:

@@ -227,7 +227,7 @@ class Batch:
                 continue
             self._entering = prompt.key
             live = {other.prompt.key: other.prompt for other in self._rows} | {prompt.key: prompt}
-            self._cache.fit(self._reserved(live) + 1, max(one.columns for one in live.values()))
+            self._cache.fit(_with_spare(self._reserved(live)), max(one.columns for one in live.values()))
             self._start(row)
             self._waiting.popleft()
             self._entering = None
@@ -239,7 +239,7 @@ class Batch:
             return True
         rows = self._reserved(live) + prompt.n
         columns = max(one.columns for one in (*live.values(), prompt))
-        within = self._cache_bytes is None or (rows + 1) * columns * self._cache.token_bytes() <= self._cache_bytes
+        within = self._cache_bytes is None or _with_spare(rows) * columns * self._cache.token_bytes() <= self._cache_bytes
         return rows <= self._max_rows and within
 
     def _reserved(self, live: dict[int, _Prompt]) -> int:
@@ -432,3 +432,8 @@ class Batch:
             input_ids=ids.to(device), attention_mask=mask, past_key_values=self._cache, use_cache=True, logits_to_keep=1, **named
         )
         return output.logits[:, -1]
+
+
+def _with_spare(rows: int) -> int:
+    """Rows of the cache for so many sequences: one more, which two that change places need; none of that where there is only one."""
+    return rows + (rows > 1)

@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
+from modelkit.device import give_back_memory
 from modelkit.errors import ModelError
 from modelkit.gptq.layer import GPTQLinear
 from modelkit.gptq.packing import CODES_PER_PACK, Packed, unpack, unpack_zeros
@@ -83,6 +84,7 @@ def load(checkpoint: Path, loader: Any, settings: GPTQConfig, dtype: torch.dtype
             model.set_submodule(path, layer)
     fill(model, weights, model.base_model_prefix, device)
     model.tie_weights()
+    give_back_memory()
     return model.eval()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers import (
     Qwen2Config,
 )
 
+from modelkit import linear
 from modelkit.errors import UserError
 from modelkit.generation.batch import Batch, Token
 from modelkit.generation.prefixes import PrefixStore, shared_length
@@ -90,12 +92,21 @@ def drain(batch: Batch) -> list[Token]:
     return found
 
 
-@pytest.mark.parametrize(("name", "attention"), [*((name, "sdpa") for name in ARCHITECTURES), ("qwen2", "eager")])
-def test_greedy_equals_transformers_generate_over_random_arrivals(name: str, attention: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "attention", "packed"),
+    [*((name, "sdpa", False) for name in ARCHITECTURES), ("qwen2", "eager", False), ("qwen2", "sdpa", True)],
+)
+def test_greedy_equals_transformers_generate_over_random_arrivals(
+    name: str, attention: str, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, rng = made(name), random.Random(len(name))
     model.set_attn_implementation(attention)
     prompts = some_prompts(rng, 12)
-    batch = Batch(model, max_rows=6, chunk=24, burst=40, prefixes=PrefixStore(1 << 20))
+    served = copy.deepcopy(model)
+    if packed:
+        monkeypatch.setattr(linear, "_LARGE", 0)
+        linear.pack(served)
+    batch = Batch(served, max_rows=6, chunk=24, burst=40, prefixes=PrefixStore(1 << 20))
     todo = list(range(12))
     keys: dict[int, int] = {}
     got: dict[tuple[int, int], list[int]] = {}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from modelkit import linear
-from modelkit.linear import fast_linear
+from modelkit.linear import PackedLinear, fast_linear, pack
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no oneDNN")
@@ -53,3 +55,45 @@ def test_other_dtypes_and_devices_are_left_alone() -> None:
     with fast_linear(CPU, torch.float32):
         out = functional.linear(torch.ones(16, 4, dtype=torch.bfloat16), torch.ones(2, 4, dtype=torch.bfloat16))
     assert out.dtype == torch.bfloat16
+
+
+class Tied(nn.Module):
+    """An embedding whose weight is also the head's, a small layer and a large one with a bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(1100, 256)
+        self.small, self.large = nn.Linear(256, 256), nn.Linear(256, 1030)
+        self.head = nn.Linear(256, 1100, bias=False)
+        self.head.weight = self.embedding.weight
+
+
+@pytest.mark.parametrize("rows", [1, 8, 100])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+@torch.inference_mode()
+def test_packed_layers_multiply_as_before_and_small_ones_are_left_alone(rows: int, dtype: torch.dtype, tolerance: float) -> None:
+    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this processor has no bf16 products")
+    torch.manual_seed(0)
+    plain = Tied().to(dtype)
+    packed = copy.deepcopy(plain)
+    pack(packed)
+    assert [type(layer) for layer in (packed.small, packed.large, packed.head)] == [nn.Linear, PackedLinear, PackedLinear]
+    x = torch.randn(2, rows, 256, dtype=dtype)
+    for name in ("large", "head"):
+        torch.testing.assert_close(getattr(packed, name)(x), getattr(plain, name)(x), rtol=tolerance, atol=10 * tolerance)
+    assert torch.equal(packed.embedding.weight, plain.embedding.weight)
+
+
+def test_a_packed_weight_counts_as_before_where_weights_are_counted() -> None:
+    model = Tied()
+    tied = model.embedding.weight.numel()
+    before = sum(parameter.numel() for parameter in model.parameters())
+    pack(model)
+    assert sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()) == 4 * (before + tied)
+
+
+def test_other_dtypes_are_not_packed() -> None:
+    model = nn.Sequential(nn.Linear(1024, 512, dtype=torch.float16))
+    pack(model)
+    assert type(model[0]) is nn.Linear
