@@ -16,11 +16,15 @@ StageKind = Literal["base", "sft", "reward", "critic", "rl"]
 
 
 class Stage(BaseModel):
-    """One checkpoint-to-be of a run. ``name`` is its directory; ``title`` what the playground calls it, by language."""
+    """One checkpoint-to-be of a run. ``name`` is its directory; ``title`` what the playground calls it, by language.
+
+    ``copy_of`` names the stage that this one is a smaller copy of: it is offered, but never stands for its kind.
+    """
 
     name: str
     kind: StageKind
     title: dict[str, str]
+    copy_of: str | None = None
 
 
 class RunInfo(BaseModel):
@@ -57,6 +61,12 @@ class Run:
         """Write ``run.json`` (atomically) and open the run."""
         atomic.write_text(path / "run.json", info.model_dump_json(indent=2) + "\n")
         return cls(path, info)
+
+    def with_stage(self, stage: Stage) -> Run:
+        """The run with *stage* in the place of the one of that name, or at its end; ``run.json`` is written anew."""
+        names = [other.name for other in self.info.stages]
+        stages = [stage if name == stage.name else other for name, other in zip(names, self.info.stages, strict=True)]
+        return Run.create(self.path, self.info.model_copy(update={"stages": stages if stage.name in names else [*stages, stage]}))
 
     def checkpoint(self, name: str) -> Path:
         """Where the checkpoint called *name* is or will be."""

@@ -40,7 +40,7 @@ DEFAULT_KINDS: tuple[StageKind, ...] = ("base", "sft", "reward", "rl")
 class Entry:
     """A checkpoint that is ready. ``id`` (``run/stage``, or the directory's name) is all that a visitor ever sends.
 
-    ``run`` is ``None`` for a checkpoint that belongs to none.
+    ``run`` is ``None`` for a checkpoint that belongs to none. A copy (in 4 bits, say) never stands for its kind.
     """
 
     id: str
@@ -49,6 +49,7 @@ class Entry:
     titles: dict[str, str]
     run: Run | None = None
     several_runs: bool = False
+    is_copy: bool = False
 
     def title(self, language: str) -> str:
         """The stage's name in a language, with the run's name where there are several."""
@@ -122,7 +123,15 @@ class Models:
                 ready = [(run, stage) for run in self.runs() for stage in run.ready() if stage.kind != "critic"]
                 several = len({run.path for run, _ in ready}) > 1
                 found = [
-                    Entry(f"{run.path.name}/{stage.name}", run.checkpoint(stage.name), stage.kind, stage.title, run, several)
+                    Entry(
+                        f"{run.path.name}/{stage.name}",
+                        run.checkpoint(stage.name),
+                        stage.kind,
+                        stage.title,
+                        run,
+                        several,
+                        stage.copy_of is not None,
+                    )
                     for run, stage in ready
                 ]
                 found += [entry for entry in self._singles if _is_there(entry.path)]
@@ -141,13 +150,13 @@ class Models:
         """The last ready checkpoint of another kind in the same run; for one that belongs to no run, among those of none."""
         own = entry.run.path if entry.run else None
         others = ((other.run.path if other.run else None, other) for other in reversed(self.catalogue()))
-        return next((other for run, other in others if run == own and other.kind == kind), None)
+        return next((other for run, other in others if run == own and other.kind == kind and not other.is_copy), None)
 
     def defaults(self) -> list[str]:
         """The ids that the columns show first: one per kind, of the first run that has something ready."""
         entries = self.catalogue()
         first = [entry for entry in entries if entry.run and entries[0].run and entry.run.path == entries[0].run.path]
-        by_kind = {entry.kind: entry.id for entry in first}
+        by_kind = {entry.kind: entry.id for entry in first if not entry.is_copy}
         return [by_kind[kind] for kind in DEFAULT_KINDS if kind in by_kind and (kind != "reward" or "sft" in by_kind)]
 
     def language(self, entry: Entry) -> Loaded:
@@ -247,6 +256,7 @@ class Models:
         from modelkit.device import choose_device
         from modelkit.generation.engine import Engine
         from modelkit.generation.worker import Worker
+        from modelkit.linear import pack
         from modelkit.reward import RewardModel, RewardReference
 
         def worker(engine: Engine | None) -> Worker:
@@ -256,6 +266,7 @@ class Models:
         if entry.kind == "reward":
             return LoadedReward(RewardModel.load(entry.path, device), RewardReference.read(entry.path), worker(None))
         model, tokenizer = checkpoint.load_model(entry.path, dtype=self._dtype, device=device), checkpoint.load_tokenizer(entry.path)
+        pack(model)
         engine = Engine(model, tokenizer, inline=False)
         return Loaded(model, tokenizer, engine, worker(engine))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from modelkit import checkpoint
 from modelkit.checkpoint import StageInfo
 from modelkit.errors import UserError
 from modelkit.gptq.layer import GPTQLinear, always_dequantise
+from modelkit.run import Run, RunInfo, Stage
 from tests.trainers.conftest import World
 from trainers.cli import app
 from trainers.data.dataset import Counts
@@ -327,6 +329,18 @@ def test_the_command_quantises_and_shows_every_kind_of_layer(dense: Path, chats:
     assert stage.metrics["layer_error"] < stage.metrics["layer_error_nearest"]
     again = CliRunner().invoke(app, ["gptq", "-m", str(out), "--out", str(tmp_path / "twice"), "--calibration", str(chats)])
     assert "is quantised already" in again.stderr
+
+
+def test_a_stage_quantised_beside_its_run_is_shown_in_it_as_a_copy(dense: Path, chats: Path, tmp_path: Path) -> None:
+    stage = Stage(name="rl", kind="rl", title={"en": "RL (PPO)", "zh": "强化学习 (PPO)"})
+    info = RunInfo(name="Pocket", recipe="sha256:0", languages=["en", "zh"], stages=[stage])
+    made = Run.create(tmp_path, info)
+    shutil.copytree(dense, made.checkpoint("rl"))
+    for _ in range(2):
+        run(Settings(made.checkpoint("rl"), made.checkpoint("rl-gptq4"), Grid(group=32), [chats], 4), say=lambda text: None)
+        shutil.rmtree(made.checkpoint("rl-gptq4"))
+    copy = Stage(name="rl-gptq4", kind="rl", title={"en": "RL (PPO), 4 bits", "zh": "强化学习 (PPO)（4 位）"}, copy_of="rl")
+    assert Run.open(tmp_path).info.stages == [stage, copy]
 
 
 def test_without_calibration_a_runs_own_data_serve(world: World, chats: Path, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from modelkit.fingerprint import fingerprint, sha256_of_text
 from modelkit.gptq.layer import always_dequantise
 from modelkit.gptq.load import OFFSETS, fill, linear_shape, quantisation_of, skeleton
 from modelkit.gptq.packing import CODES_PER_PACK, Packed, unpack_zeros
+from modelkit.run import Stage, run_of
 from modelkit.weights import Weights
 from trainers.data.dataset import Counts
 from trainers.gptq import export
@@ -38,6 +39,7 @@ from trainers.gptq.solver import DAMPING, Grid, Solution, quantise, relative_err
 
 _LONGEST = 2048
 _TOLERANCE = 2e-3
+_TITLES = {"en": "{}, {} bits", "zh": "{}（{} 位）"}
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ def run(settings: Settings, watch: Callable[[At], None] = lambda at: None, say: 
         _check_by_loading(folder, samples[0], worker.hidden[0], settings)
     report.bytes_after = sum(file.stat().st_size for file in settings.out.glob("*.safetensors"))
     shutil.rmtree(partial)
+    _show_in_run(settings)
     return report
 
 
@@ -307,6 +310,16 @@ def _read_block(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]] | 
             return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata()  # noqa: SIM118
     except SafetensorError:
         return None
+
+
+def _show_in_run(settings: Settings) -> None:
+    """Name the result in ``run.json`` when it lies beside the stage of a run that it was made from."""
+    run = run_of(settings.out)
+    model = settings.model.resolve()
+    source = next((stage for stage in run.info.stages if run.checkpoint(stage.name).resolve() == model), None) if run else None
+    if run and source:
+        title = {language: _TITLES[language].format(source.title.get(language) or source.name, settings.grid.bits) for language in _TITLES}
+        run.with_stage(Stage(name=settings.out.name, kind=source.kind, title=title, copy_of=source.name))
 
 
 def _stage(settings: Settings, report: Report) -> StageInfo:
