@@ -91,9 +91,9 @@ def main() -> None:
     threads = set_threads(given.threads)
     started = time.perf_counter()
     model = random_model(not given.bf16)
+    give_back_memory()
     if given.packed or not given.bf16:
         pack(model)
-    give_back_memory()
     built = time.perf_counter() - started
     moments = moments_of_tokens(model)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
