@@ -42,6 +42,7 @@ OUR_COMMANDS = [
         "docs/gptq.md",
         "docs/judge.md",
         "docs/methods.md",
+        "docs/playground.md",
         "docs/server.md",
         "docs/strategies.md",
         "docs/training.md",
@@ -84,6 +85,7 @@ def test_both_readmes_have_the_same_commands_pictures_and_links() -> None:
         "docs/training.md",
         "docs/votes.md",
         "docs/methods.md",
+        "docs/playground.md",
         "docs/strategies.md",
     ],
 )

@@ -1,0 +1,86 @@
+"""Take the pictures in docs/images of a finished run: ``python docs/screenshots.py --runs runs`` (needs playwright and Chromium)."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, sync_playwright
+
+IMAGES = Path(__file__).parent / "images"
+TABS = ("arena", "train", "leaderboard")
+SHOTS: dict[str, dict[str, Any]] = {
+    "chat": {},
+    "chat-dark-zh": {"color_scheme": "dark", "locale": "zh-CN"},
+    "chat-phone": {"viewport": {"width": 390, "height": 844}},
+}
+MESSAGES = {"en-US": "What is the capital of Italy?", "zh-CN": "请帮我算一算8 + 8。"}
+
+
+def main() -> None:
+    """Serve the page, look at every tab, write the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=Path, default=IMAGES)
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    server = subprocess.Popen([sys.executable, "-m", "playground", "page", "--runs", str(asked.runs), "--port", port, "--no-train"])
+    address = f"http://127.0.0.1:{port}/"
+    try:
+        wait_for(address)
+        with sync_playwright() as engine:
+            browser = engine.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+            for name, options in SHOTS.items():
+                take(browser, address, name, options, asked.out)
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def take(browser: Browser, address: str, name: str, options: dict[str, Any], out: Path) -> None:
+    """Chat in four columns and write ``<name>.png``; in the plain view write one picture for each other tab, too."""
+    page = browser.new_page(**{"viewport": {"width": 1440, "height": 900}, "locale": "en-US", **options})
+    page.goto(address)
+    page.locator("#pg-send:not([disabled])").wait_for(timeout=120_000)
+    page.locator("#pg-message textarea").fill(MESSAGES[options.get("locale", "en-US")])
+    page.locator("#pg-send").click()
+    for column in range(1, 5):
+        page.locator(f"#pg-chat-{column} .pg-reward").wait_for(timeout=120_000)
+    page.locator("#pg-send").wait_for(timeout=120_000)
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(1000)
+    page.screenshot(path=out / f"{name}.png")
+    for tab, title in enumerate(TABS, start=1) if not options else ():
+        page.get_by_role("tab").nth(tab).click()
+        page.wait_for_timeout(2500)
+        page.screenshot(path=out / f"{title}.png")
+    page.close()
+
+
+def wait_for(address: str, seconds: float = 120.0) -> None:
+    """Wait until the page answers."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except (urllib.error.URLError, TimeoutError):
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    main()
