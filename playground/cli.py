@@ -41,6 +41,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_WARM_UP_SECONDS = 15.0
+"""So long a page without visitors waits before it imports what chatting needs."""
+
 _Model = Annotated[list[str], typer.Option("-m", "--model", help="Checkpoint: a directory, or owner/name on the hub. Repeat for several.")]
 _Dtype = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16 (default: fp32, or what a quantised checkpoint says).")]
 _Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N (default: cuda where there is one).")]
@@ -148,7 +151,7 @@ def run(settings: Settings, with_api: bool = False) -> None:
     print(f"RLHF Playground is at {url} and shows the runs in {settings.runs}.", flush=True)
     if trainer.due(models) and trainer.start():
         print(f"Training {settings.recipe} into {trainer.run}; its output goes to {trainer.log}.", flush=True)
-    threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
+    threading.Thread(target=_warm_up, args=(services.visited,), name="warm-up", daemon=True).start()
     try:
         finished.wait()
     finally:
@@ -176,9 +179,10 @@ def rankings(models: Models, language: Language) -> pd.DataFrame:
     return leaderboard(models.runs(), language)
 
 
-def _warm_up() -> None:
-    """Import what the first chat needs, once the page has answered."""
-    time.sleep(1.0)
+def _warm_up(visited: threading.Event) -> None:
+    """Import what the first chat needs, once the first visitor has the page before them, which importing would keep waiting."""
+    visited.wait(_WARM_UP_SECONDS)
+    time.sleep(0.5)
     from modelkit.device import set_threads
 
     set_threads()

@@ -15,7 +15,7 @@ from modelkit.chat import Message
 from modelkit.errors import UserError
 from playground.chat_settings import ChatSettings, Setting
 from playground.replies import Reply
-from playground.settings import COLUMNS, MAX_CANDIDATES, MAX_PROMPT_CHARACTERS
+from playground.settings import COLUMNS, MAX_CANDIDATES, MAX_PROMPT_CHARACTERS, MAX_ROUNDS
 
 
 class Writer(Protocol):
@@ -68,12 +68,14 @@ class Board:
     def begin(self, prompt: str, checkpoints: Sequence[str | None]) -> bool:
         """Put *prompt* to every column that has a checkpoint; false when it is blank or the columns are busy.
 
-        :raises UserError: when the prompt is too long.
+        :raises UserError: when the prompt is too long, or the conversation.
         """
         prompt = _checked(prompt)
         with self._lock:
             if self.busy or not prompt or not any(checkpoints):
                 return False
+            if len(self.rounds) >= MAX_ROUNDS:
+                raise UserError(f"this chat has {MAX_ROUNDS} messages, which is as long as it may get: clear it and begin anew.")
             self.rounds.append(Round(prompt))
             self._ask(_columns(checkpoints))
             return True

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COLUMNS = 4
 """How many checkpoints answer side by side, at most."""
 MAX_PROMPT_CHARACTERS = 8000
+MAX_ROUNDS = 100
 MAX_TOKENS = 512
 MAX_CANDIDATES = 16
 """Most samples that a reply may be picked from."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -34,13 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Services:
-    """What the page shows and drives; tests put others in their place."""
+    """What the page shows and drives; tests put others in their place. ``visited`` is set by the first visitor."""
 
     models: Models
     trainer: Trainer
     watches: Watches
     rankings: Callable[[Language], pd.DataFrame]
     boards: Boards = field(default_factory=Boards)
+    visited: threading.Event = field(default_factory=threading.Event)
     served: tuple[Served, ...] = ()
     store: Store | None = None
     arenas: Arenas = field(default_factory=Arenas)

@@ -201,6 +201,7 @@ class Events:
         wanted = [name or None for name in setting.models] + [None] * (COLUMNS - len(setting.models))
         updates: Updates = self._offers((), bool(setting.models), len(setting.models), wanted, request)
         updates |= self._conversations(request) | self._face.showing(setting)
+        self._services.visited.set()
         return {**updates, self._face.prompt: setting.prompt if linked else ""}
 
     def refresh(self, seen: tuple[int, ...], counted: bool, request: gr.Request, count: int, *chosen: str | None) -> Updates:

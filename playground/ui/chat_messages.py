@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from playground import fragments
-from playground.conversation import Board
+from playground.conversation import Board, Round
 from playground.reply_card import Neighbour, reply_card
 from playground.texts import Language
 from playground.writers import Writers
@@ -32,10 +32,10 @@ class View:
         return [message for place in range(len(self.board.rounds)) for message in self.round(place, column)]
 
     def round(self, place: int, column: int) -> list[dict[str, Any]]:
-        """The messages of one round; none where the column took no part in it."""
-        asked = self.board.rounds[place]
-        reply = asked.replies.get(column)
-        if reply is None:
+        """The messages of one round; none where the column took no part in it, or the round was taken back meanwhile."""
+        asked = next(iter(self.board.rounds[place : place + 1]), None)
+        reply = asked.replies.get(column) if asked else None
+        if asked is None or reply is None:
             return []
         messages: list[dict[str, Any]] = [
             {"role": "user", "content": fragments.safe_markdown(asked.prompt)},
@@ -45,7 +45,7 @@ class View:
             last = place == len(self.board.rounds) - 1 and not self.board.at_work(column)
             pick = f"{place}.{column}" if last and len(reply.candidates) > 1 else None
             writer = self._title(reply.checkpoint) if reply.checkpoint != self.board.chosen.get(column) else None
-            card = reply_card(self.language, reply, self._neighbour(place, column), writer, pick)
+            card = reply_card(self.language, reply, self._neighbour(asked, column), writer, pick)
             messages.append({"role": "assistant", "content": gr.HTML(card)})
         return messages
 
@@ -58,10 +58,10 @@ class View:
                 return place
         return len(self.board.rounds)
 
-    def _neighbour(self, place: int, column: int) -> Neighbour | None:
+    def _neighbour(self, asked: Round, column: int) -> Neighbour | None:
         """The nearest reply to the left that is finished."""
         for left in range(column - 1, -1, -1):
-            reply = self.board.rounds[place].replies.get(left)
+            reply = asked.replies.get(left)
             if reply and reply.phase == "done" and reply.reward is not None:
                 return Neighbour(reply, self._title(reply.checkpoint))
         return None

@@ -61,6 +61,15 @@ def test_a_message_that_is_too_long_is_refused() -> None:
     assert board.rounds[0].prompt == "one"
 
 
+def test_a_conversation_has_an_end() -> None:
+    board = Board()
+    for count in range(100):
+        assert board.begin(f"{count}", TWO)
+        board.stop()
+    with pytest.raises(UserError, match="clear it"):
+        board.begin("one more", TWO)
+
+
 def test_a_column_that_is_not_asked_says_nothing_and_none_answers_twice() -> None:
     board = Board()
     assert list(board.answer(0, FakeWriter(), USUAL)) == []
