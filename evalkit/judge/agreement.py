@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -21,6 +20,8 @@ from evalkit.judge.verdicts import Winner
 from evalkit.statistics import Interval, wilson
 from modelkit.errors import DataError
 from modelkit.records import Answered, Judgment, Side, Vote
+
+_SWAPPED: dict[Winner, Winner] = {"a": "b", "b": "a", "tie": "tie"}
 
 Compared = tuple[str, str]
 """The sha256 of the two conversations, in alphabetical order."""
@@ -93,7 +94,7 @@ def of_votes(votes: Iterable[Vote], name: str) -> Opinions:
             left_out["rejected vote"] += 1
             continue
         winner: Winner = "tie" if vote.winner == "both_bad" else vote.winner
-        _add(by_pair, vote.a, vote.b, winner, vote.category, vote.language)
+        _add(by_pair, left_out, vote.a, vote.b, winner, vote.category, vote.language)
     return Opinions(name, by_pair, {}, dict(left_out))
 
 
@@ -104,7 +105,7 @@ def of_judgments(judgments: Sequence[Judgment], name: str) -> Opinions:
     scored: dict[tuple[str | None, str, int], list[Judgment]] = {}
     for one in judgments:
         if one.mode == "pairwise" and one.winner is not None:
-            _add(by_pair, one.answers[0], one.answers[1], one.winner, one.category, one.language)
+            _add(by_pair, left_out, one.answers[0], one.answers[1], one.winner, one.category, one.language)
         elif one.mode == "single" and one.score is not None:
             scored.setdefault((one.language, one.prompt, one.turn), []).append(one)
         else:
@@ -113,7 +114,8 @@ def of_judgments(judgments: Sequence[Judgment], name: str) -> Opinions:
         for first, second in combinations(group, 2):
             gap = (first.score or 0.0) - (second.score or 0.0)
             winner: Winner = "a" if gap > 0 else "b" if gap < 0 else "tie"
-            _add(by_pair, first.answers[0], second.answers[0], winner, first.category, first.language)
+            _add(by_pair, left_out, first.answers[0], second.answers[0], winner, first.category, first.language)
+    by_pair = {compared: opinions[:1] for compared, opinions in by_pair.items()}  # two contestants that said the same count once
     scores = {one.answers[0].sha256: one.score for group in scored.values() for one in group if one.score is not None}
     return Opinions(name, by_pair, scores, dict(left_out))
 
@@ -197,10 +199,19 @@ def _kappa_interval(rows: Sequence[tuple[Compared, Opinion, Opinion]], seed: int
 
 
 def _add(
-    by_pair: dict[Compared, list[Opinion]], a: Answered | Side, b: Answered | Side, winner: Winner, category: Any, language: Any
+    by_pair: dict[Compared, list[Opinion]],
+    left_out: Counter[str],
+    a: Answered | Side,
+    b: Answered | Side,
+    winner: Winner,
+    category: str | None,
+    language: str | None,
 ) -> None:
-    """Keep an opinion under the two conversations in alphabetical order."""
+    """Keep an opinion under the two conversations in alphabetical order. About one conversation twice there is none to have."""
+    if a.sha256 == b.sha256:
+        left_out["the two replies are the same"] += 1
+        return
     if a.sha256 > b.sha256:
         a, b = b, a
-        winner = {"a": "b", "b": "a", "tie": "tie"}[winner]  # type: ignore[assignment]
+        winner = _SWAPPED[winner]
     by_pair.setdefault((a.sha256, b.sha256), []).append(Opinion(winner, category, language))
