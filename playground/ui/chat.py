@@ -66,7 +66,8 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         column.chat.edit(on.edit(place), [asked, *face.inputs], begun, **start)
         column.stop.click(on.stop(place), None, None, **quick)
         column.selector.change(on.choose(place), column.selector, column.chat, **quick)
-    writing, settled = [], []
+    writing: list[Any] = []
+    settled: list[Any] = []
     for place, column in enumerate(face.columns):
         event = asked.change(
             on.answer(place),

@@ -198,6 +198,9 @@ class Events:
             board.clear()
             board.setting, board.link = linked, query
         setting = board.setting or Setting()
+        if setting.own:
+            own = zip(setting.own, (*setting.models, *[None] * COLUMNS), strict=False)
+            setting = replace(setting, own=tuple(self._own(settings, name) for settings, name in own))
         wanted = [name or None for name in setting.models] + [None] * (COLUMNS - len(setting.models))
         updates: Updates = self._offers((), bool(setting.models), len(setting.models), wanted, request)
         updates |= self._conversations(request) | self._face.showing(setting)
@@ -246,9 +249,10 @@ class Events:
             **{column.selector: offer(choices, value) for column, value in zip(face.columns, values, strict=True)},
         }
 
-    def _own(self, shared: ChatSettings, checkpoint: str | None) -> ChatSettings:
+    def _own(self, settings: ChatSettings, checkpoint: str | None) -> ChatSettings:
+        """A column's own settings have one n, which for a reward model is what it chooses from."""
         choice = self._services.writers.choice(checkpoint, "en") if checkpoint else None
-        return replace(shared, n=shared.best_of) if choice and choice.kind == "reward" else shared
+        return replace(settings, n=settings.best_of) if choice and choice.kind == "reward" else settings
 
     def _visible(self, count: int) -> Updates:
         return {column.box: gr.Column(visible=place < count) for place, column in enumerate(self._face.columns)}

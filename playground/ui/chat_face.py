@@ -8,12 +8,13 @@ from typing import Any
 
 import gradio as gr
 
+from modelkit.errors import UserError
 from playground.chat_settings import PRESETS, ChatSettings, Setting
 from playground.settings import COLUMNS, MAX_CANDIDATES, MAX_PROMPT_CHARACTERS, MAX_TOKENS
 from playground.ui.picker import picker
 from playground.ui.signals import signal
 
-LATEX = [
+LATEX: list[dict[str, str | bool]] = [
     {"left": "$$", "right": "$$", "display": True},
     {"left": "\\[", "right": "\\]", "display": True},
     {"left": "\\(", "right": "\\)", "display": False},
@@ -81,19 +82,22 @@ class Face:
 def setting_of(prompt: str, *values: Any) -> Setting:
     """What the visitor has set, from the values of :attr:`Face.inputs`.
 
-    :raises UserError: when a value is out of bounds, as only a made-up request has it.
+    :raises UserError: when a value is out of bounds or no number.
     """
-    count, rest = int(values[0]), list(values[1:])
-    models, rest = rest[:COLUMNS], rest[COLUMNS:]
-    shared, (system, apart), own = rest[:6], rest[6:8], rest[8:]
-    settings = _settings(*shared, system=system or "")
-    columns = [own[5 * place : 5 * place + 5] for place in range(COLUMNS)]
-    each = tuple(_settings(*column, column[-1]) for column in columns) if apart else None
-    return Setting(tuple(name or "" for name in models[:count]), prompt, settings, each)
+    try:
+        count, rest = int(values[0]), list(values[1:])
+        models, rest = rest[:COLUMNS], rest[COLUMNS:]
+        shared, (system, apart), own = rest[:6], rest[6:8], rest[8:]
+        columns = [own[5 * place : 5 * place + 5] for place in range(COLUMNS)]
+        each = tuple(_settings([*column, column[-1]]) for column in columns) if apart else None
+        return Setting(tuple(name or "" for name in models[:count]), prompt, _settings(shared, system or ""), each)
+    except (TypeError, ValueError, OverflowError):
+        raise UserError("a setting is no number: put one in its place.") from None
 
 
-def _settings(temperature: float, top_p: float, tokens: int, seed: int, n: int, best_of: int, system: str = "") -> ChatSettings:
-    return ChatSettings(temperature, top_p, int(tokens), int(seed or 0), int(n), int(best_of), system)
+def _settings(numbers: Sequence[float | None], system: str = "") -> ChatSettings:
+    temperature, top_p, tokens, seed, n, best_of = (number or 0 for number in numbers)
+    return ChatSettings(temperature, top_p, int(tokens), int(seed), int(n), int(best_of), system)
 
 
 def _values(settings: ChatSettings) -> list[float]:

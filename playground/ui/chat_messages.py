@@ -27,7 +27,7 @@ class View:
         """The board with the titles that its checkpoints have now."""
         return cls(board, language, {choice.id: choice.title for choice in writers.choices(language)})
 
-    def column(self, column: int) -> list[dict[str, Any]]:
+    def column(self, column: int) -> list[Any]:
         """All messages of a column."""
         return [message for place in range(len(self.board.rounds)) for message in self.round(place, column)]
 
