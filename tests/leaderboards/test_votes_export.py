@@ -17,10 +17,10 @@ def test_a_vote_becomes_the_row_that_trainers_read(tmp_path: Path) -> None:
     counted = write_preferences(votes, tmp_path / "out.jsonl")
     loaded = load(tmp_path / "out.jsonl", "preference", strict=True)
     assert counted == {"rows": 2}
-    assert [(row["chosen"], row["rejected"]) for row in loaded.rows] == [("巴黎", "Lyon"), ("Lyon.", "Paris.")]
+    assert [(row["chosen"], row["rejected"]) for row in loaded.rows] == [("巴黎", "Lyon"), ("It is Lyon.", "Paris.")]
     assert loaded.rows[1] == {
         "messages": [{"role": "user", "content": "Question 2?"}],
-        "chosen": "Lyon.",
+        "chosen": "It is Lyon.",
         "rejected": "Paris.",
         "source": "votes",
         "category": "capitals",
