@@ -140,7 +140,7 @@ def main() -> None:
         models = Models([], 1 << 40, None, [path])
         loaded = models.language(models.entry(path.name))
         with served(path, threads) as (url, seconds):
-            print(f"{loaded.model.num_parameters() / 1e6:.0f} M parameters, torch {torch.__version__}, threads: {threads}")
+            print(f"{given.shape} shape, torch {torch.__version__}, threads: {threads}")
             print(f"ready after             {seconds:8.1f} s")
             asyncio.run(in_turn(url, path.name, loaded, given.rounds))
         models.close()

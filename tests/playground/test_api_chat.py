@@ -87,7 +87,7 @@ def test_log_probabilities_are_the_models_own(client: openai.OpenAI, finished_ru
         assert [one.logprob for one in token.top_logprobs] == pytest.approx(expected.values.tolist(), abs=1e-4)
         ids.append(int(expected.indices[0]))
     written = b"".join(bytes(token.bytes or ()) for token in told.choices[0].logprobs.content)
-    assert written.decode(errors="ignore").strip().startswith((told.choices[0].message.content or "")[:4])
+    assert written.decode(errors="ignore").strip() == (told.choices[0].message.content or "").replace("\ufffd", "").strip()
 
 
 def test_a_stop_string_ends_the_reply_and_is_no_part_of_it(client: openai.OpenAI) -> None:
@@ -101,7 +101,7 @@ def test_a_stop_string_ends_the_reply_and_is_no_part_of_it(client: openai.OpenAI
 def test_extensions_of_sampling_are_taken(client: openai.OpenAI) -> None:
     wish = {"model": MODEL, "messages": ASK, "max_tokens": 12, "seed": 1}
     greedy = client.chat.completions.create(**wish, temperature=0).choices[0].message.content
-    for extension in ({"top_k": 1}, {"min_p": 0.999}, {"top_k": 1, "repetition_penalty": 1.0}):
+    for extension in ({"top_k": 1}, {"min_p": 0.999999}, {"top_k": 1, "repetition_penalty": 1.0}):
         assert client.chat.completions.create(**wish, extra_body=extension).choices[0].message.content == greedy
     assert client.chat.completions.create(**wish, extra_body={"top_k": 1, "repetition_penalty": 5.0}).choices[0].message.content != greedy
 
