@@ -289,8 +289,9 @@ def _singles(checkpoints: Sequence[Path]) -> list[Entry]:
     :raises UserError: when one isn't whole, or two would have the same name.
     """
     found = []
-    for path in (path.resolve() for path in checkpoints):
-        checkpoint.check(path)
+    for named in checkpoints:
+        checkpoint.check(named)
+        path = named.resolve()
         run = run_of(path)
         stage = next((stage for stage in run.ready() if stage.name == path.name), None) if run else None
         if run and stage:
