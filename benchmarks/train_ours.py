@@ -105,7 +105,7 @@ def per_step(tokens: int, steps: int, rows: int) -> int:
 
 def generation(slices: dict[str, Any], work: Path) -> dict[str, float]:
     """New tokens per second: the rollout of PPO beside `generate` with one prompt at a time, replies of one and of different lengths."""
-    model = checkpoint.load_model(work / "model")
+    model: Any = checkpoint.load_model(work / "model")
     prompts, longest = slices["ppo"], slices["reply"]
     few = prompts[:: max(1, len(prompts) // 8)]
     started = time.perf_counter()
