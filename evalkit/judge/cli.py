@@ -175,9 +175,10 @@ def agree(
 ) -> None:
     """Tell how far two judges, or a judge and people, agree: overall, by language and by category."""
     with one_sentence():
-        from evalkit.judge import session
+        from evalkit.judge import agreement, show
 
-        session.agree(a, b, _console())
+        left, right = agreement.read(a), agreement.read(b)
+        show.agreement(left, right, agreement.compare(left, right), agreement.correlation(left, right), _console())
 
 
 @app.command()

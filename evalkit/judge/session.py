@@ -182,15 +182,6 @@ def votes(file: Path, by: Judging, how: Answering, out: Path, console: Console) 
     shown.agreement(people, machine, agreement.compare(people, machine, how.seed), None, console)
 
 
-def agree(a: Path, b: Path, console: Console) -> None:
-    """Print how far two judgings, or a judging and people's votes, agree.
-
-    :raises DataError: when one is neither, or they have no comparison in common.
-    """
-    left, right = agreement.read(a), agreement.read(b)
-    shown.agreement(left, right, agreement.compare(left, right), agreement.correlation(left, right), console)
-
-
 def _connected(by: Judging, how: Answering, say: Callable[[str], None]) -> Judge:
     if (by.path is None) == (by.model is None):
         raise UserError("who judges? name a checkpoint with --judge, or a served model with --judge-model and --judge-url.")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from evalkit.judge.agreement import Agreement, Opinions
-from evalkit.judge.outcome import Outcome
 from evalkit.judge.prompt_set import PromptSet
 from evalkit.judge.rubrics import Rubrics
 from evalkit.statistics import Interval
@@ -17,6 +16,8 @@ from modelkit.records import MethodScore
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from evalkit.judge.outcome import Outcome
 
 
 def outcome(made: Outcome, out: Path, console: Console) -> None:
