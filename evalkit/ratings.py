@@ -163,7 +163,6 @@ class _Table:
     lengths: Numbers
     counts: Numbers
     groups: Indices | None
-    length_control: bool
 
     @classmethod
     def of(cls, games: Sequence[Game], players: Sequence[str], length_control: bool) -> _Table:
@@ -176,14 +175,12 @@ class _Table:
         names = {name: k for k, name in enumerate(dict.fromkeys(game.group or f"#{i}" for i, game in enumerate(games)))}
         groups = numpy.array([names[game.group or f"#{i}"] for i, game in enumerate(games)], dtype=numpy.int64)
         rows = numpy.array([(index[game.a], index[game.b], game.points) for game in games], dtype=float)
-        counts = numpy.ones(len(games))
-        if not length_control and len(names) == len(games):
-            rows, counts = numpy.unique(rows, axis=0, return_counts=True)
-            lengths, grouped = numpy.zeros(len(rows)), None
-        else:
-            grouped = groups
         a, b = rows[:, 0].astype(numpy.int64), rows[:, 1].astype(numpy.int64)
-        return cls(len(players), a, b, rows[:, 2], lengths, counts.astype(float), grouped, length_control)
+        if length_control or len(names) < len(games):
+            return cls(len(players), a, b, rows[:, 2], lengths, numpy.ones(len(games)), groups)
+        cells, counts = numpy.unique(rows, axis=0, return_counts=True)
+        a, b = cells[:, 0].astype(numpy.int64), cells[:, 1].astype(numpy.int64)
+        return cls(len(players), a, b, cells[:, 2], numpy.zeros(len(cells)), counts.astype(float), None)
 
     def among(self, players: Sequence[int]) -> _Table:
         """Only the games between these players. Against one of infinite strength, a game says nothing about the other."""
@@ -199,7 +196,6 @@ class _Table:
             self.lengths[kept],
             self.counts[kept],
             None if groups is None else numpy.unique(groups, return_inverse=True)[1],
-            self.length_control,
         )
 
     def resample(self, draw: numpy.random.Generator) -> Numbers:

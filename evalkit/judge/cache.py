@@ -53,9 +53,6 @@ class Table:
             file.flush()
             os.fsync(file.fileno())
 
-    def __iter__(self):
-        return iter(self._rows.values())
-
     def _ends_line(self, end: int) -> bool:
         with self.file.open("rb") as file:
             file.seek(end - 1)

@@ -44,8 +44,13 @@ class TextJudge(Protocol):
     Two judges of the same identity are taken to say the same, so what one of them said is not asked again.
     """
 
-    name: str
-    identity: str
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def identity(self) -> str:
+        """What decides its words."""
 
     def estimate(self, questions: Sequence[Question]) -> str:
         """One line on what asking would take."""

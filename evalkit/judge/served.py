@@ -91,7 +91,7 @@ class ServedJudge:
             on_replies([place for place, _ in asked], [reply for _, reply in asked])
 
         groups = [[i] for i in range(len(questions))]
-        asyncio.run(self.server.each(groups, ask, hand_over, lambda failure: Reply(reason=str(failure))))
+        asyncio.run(self.server.each(groups, ask, hand_over, lambda failure: Reply(reason=failure.reason)))
         if self._stopped:
             raise UserError(
                 f"--max-cost {self.spending.limit:g} is reached ({self.spending}): what was judged is kept; "

@@ -93,7 +93,8 @@ def _object(text: str) -> dict[str, Any] | None:
 
 
 def _structured_score(found: dict[str, Any], criteria: Sequence[str]) -> Verdict:
-    given, reasons = {}, []
+    given: dict[str, float] = {}
+    reasons: list[str] = []
     entries = found.get("criteria") if isinstance(found.get("criteria"), dict) else {}
     for name in criteria:
         entry = entries.get(name)

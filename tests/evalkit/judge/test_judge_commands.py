@@ -95,10 +95,10 @@ def test_equal_answers_are_a_tie_nobody_is_asked_about(tmp_path: Path, prompts: 
 def test_a_judge_that_fails_now_and_then_is_asked_again(tmp_path: Path, prompts: Path) -> None:
     file = answers(tmp_path / "a.jsonl", "a", [f"answer {i}" for i in range(8)])
     faults = {
-        0: error(429, "slow down", Retry_After="0.1"),
-        1: error(500, "oops"),
-        2: Reply(body=b'{"choices": [{"message"', cut=True),
-        3: Reply(body=b"<html>"),
+        0: Reply(body=b"<html>"),
+        1: error(429, "slow down", Retry_After="0.1"),
+        2: error(500, "oops"),
+        3: Reply(body=b'{"choices": [{"message"', cut=True),
         4: completion("", written=0),
         5: completion("I would rather not say."),
         6: Reply(body=completion("overall: slow [[4]]").body, drip=0.001),
@@ -144,7 +144,7 @@ def test_a_judge_that_never_answers_is_one_sentence_and_what_it_said_before_is_k
         server.script = lambda number, body: error(503, "overloaded") if number >= known else None
         done = score(server, prompts, "-m", file, "--concurrency", 1, "--patience", 1)
         assert done.exit_code == 0
-        assert "unscored: the server failed (503)" in done.output
+        assert "5 unscored: the server failed (503)" in done.output
         server.script = lambda number, body: None
         before = len(server.asked)
         done = score(server, prompts, "-m", file)
