@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from playground.texts import LANGUAGES, Language, t
 from playground.ui.visitor import LANGUAGE_COOKIE, THEME_COOKIE, chosen_language
 
-_FOREIGN = re.compile(rb'\s*<meta (?=[^>]*"(?:og|twitter):)[^>]*>')
+_FOREIGN = re.compile(rb'\s*<meta\s(?=[^>]*"(?:og|twitter):)[^>]*>')
 
 
 class Front:
