@@ -57,7 +57,7 @@ def random_model(quantised: bool) -> LlamaForCausalLM:
 def bytes_per_token(model: LlamaForCausalLM) -> int:
     """What one decode step reads of the weights: all but the embedding table."""
     tensors = {id(tensor): tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers())}
-    return sum(tensors.values()) - model.get_input_embeddings().weight.nbytes
+    return sum(tensors.values()) - model.model.embed_tokens.weight.nbytes
 
 
 def moments_of_tokens(model: LlamaForCausalLM) -> list[float]:

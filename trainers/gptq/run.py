@@ -39,6 +39,8 @@ from trainers.gptq.solver import DAMPING, Grid, Solution, quantise, relative_err
 
 _LONGEST = 2048
 _TOLERANCE = 2e-3
+_TOKENS_PER_INPUT = 16
+"""Calibration tokens per input of the widest layer below which a warning is given: a Hessian of fewer fits these tokens only."""
 _TITLES = {"en": "{}, {} bits", "zh": "{}（{} 位）"}
 
 
@@ -104,8 +106,8 @@ def run(settings: Settings, watch: Callable[[At], None] = lambda at: None, say: 
     samples = sequences(settings.calibration, tokenizer, settings.samples, length, settings.seed, report.counts)
     report.tokens = sum(map(len, samples))
     widest = max(config.get(name) or 0 for name in ("intermediate_size", "ffn_dim", "n_inner", "hidden_size", "n_embd"))
-    if report.tokens < widest:
-        say(f"warning: {report.tokens} calibration tokens are few for layers of {widest} inputs: raise --samples")
+    if report.tokens < _TOKENS_PER_INPUT * widest:
+        say(f"warning: {report.tokens:,} calibration tokens are few for layers of {widest:,} inputs: raise --samples")
 
     loader: Any = AutoModelForSequenceClassification if checkpoint.is_reward_model(source) else AutoModelForCausalLM
     worker = _Worker(settings, skeleton(source, loader, torch.float32, settings.device), Weights(source), report)
