@@ -3,8 +3,7 @@
     python -m benchmarks.learning --data ../shared/data --out runs/bilingual --figures docs/images/learning
 
 Lays the data out as text, conversations, pairs and prompts that share no row, with a benchmark held out of all of them; runs
-`trainers run recipes/bilingual.yaml` and `trainers dpo`; draws the curves of what was held out and prints a table with the intervals
-that evalkit gives. Started again after a kill it goes on where it was.
+`trainers run recipes/bilingual.yaml`; draws the curves of what was held out and prints a table with the intervals that evalkit gives. Started again after a kill it goes on where it was.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from modelkit import atomic
 from trainers.data.formats import Row, load
 
 ROOT = Path(__file__).resolve().parent.parent
-RECIPE, DPO = ROOT / "recipes/bilingual.yaml", ROOT / "recipes/stages/bilingual-dpo.yaml"
+RECIPE = ROOT / "recipes/bilingual.yaml"
 CHATS = {
     "en": ["stanford-alpaca/data/alpaca_5000.json", "llama-factory-demo/alpaca_en_demo.json"],
     "zh": ["llama-factory-demo/alpaca_zh_demo.json", "oaast-zh/oaast_sft_zh.json"],
@@ -122,16 +121,11 @@ def _write(file: Path, rows: Sequence[Row]) -> None:
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def train(out: Path, settings: Sequence[str], dpo_settings: Sequence[str]) -> None:
-    """All stages, or what is left of them, each in a process of its own."""
-
-    def trainers(*arguments: str | Path, overrides: Sequence[str]) -> None:
-        command = [sys.executable, "-m", "trainers", *map(str, arguments), *(part for one in overrides for part in ("--set", one))]
-        subprocess.run(command, cwd=ROOT, check=True)
-
-    trainers("run", RECIPE, "--out", out, "--data", out / "data", overrides=settings)
-    where = ["-m", out / "sft", "--data", out / "data", "--out", out]
-    trainers("dpo", "--config", DPO, *where, overrides=dpo_settings)
+def train(out: Path, settings: Sequence[str]) -> None:
+    """All stages, or what is left of them."""
+    overrides = [part for one in settings for part in ("--set", one)]
+    command = [sys.executable, "-m", "trainers", "run", str(RECIPE), "--out", str(out), "--data", str(out / "data"), *overrides]
+    subprocess.run(command, cwd=ROOT, check=True)
 
 
 def curve(out: Path, stage: str, metric: str) -> list[tuple[float, float]]:
@@ -207,12 +201,11 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, help="where the curves go (default: figures/ in the run)")
     parser.add_argument("--share", type=float, default=1.0, help="of every data file, so much")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a field of the recipe")
-    parser.add_argument("--set-dpo", action="append", default=[], metavar="KEY=VALUE", help="override a setting of DPO")
     given = parser.parse_args()
     out = given.out.resolve()
     if not (out / "data").is_dir():
         lay_out(given.data, out / "data", given.share)
-    train(out, given.set, given.set_dpo)
+    train(out, given.set)
     draw(out, given.figures or out / "figures")
     print(table(out))
 

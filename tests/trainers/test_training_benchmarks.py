@@ -59,10 +59,10 @@ def test_a_figure_holds_every_point_and_its_names(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_learning_script_makes_a_run_its_curves_and_its_table(shared: Path, tmp_path: Path) -> None:
     few = ("steps=2", "tokens=400", "eval_every=1")
-    settings = [f"{stage}.{one}" for stage in ("base", "sft", "rm") for one in few]
+    settings = [f"{stage}.{one}" for stage in ("base", "sft", "rm", "dpo") for one in few]
     settings += ["ppo.steps=1", "ppo.prompts=4", "ppo.max_tokens=8", "ppo.eval_every=1", "ppo.held_out=0.05", "vocab_size=1200"]
     settings += ["model.hidden_size=32", "model.intermediate_size=64", "model.layers=1", "model.heads=2", "model.kv_heads=2"]
-    overrides = [part for one in settings for part in ("--set", one)] + [part for one in few for part in ("--set-dpo", one)]
+    overrides = [part for one in settings for part in ("--set", one)]
     shown = run("benchmarks.learning", "--data", shared / "data", "--out", tmp_path / "run", "--share", "0.02", *overrides)
     assert "| dpo | margin on pairs | 0.000 |" in shown
     assert "PPO's replies beat SFT's" in shown
