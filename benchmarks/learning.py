@@ -3,7 +3,8 @@
     python -m benchmarks.learning --data ../shared/data --out runs/bilingual --figures docs/images/learning
 
 Lays the data out as text, conversations, pairs and prompts that share no row, with a benchmark held out of all of them; runs
-`trainers run recipes/bilingual.yaml`; draws the curves of what was held out and prints a table with the intervals that evalkit gives. Started again after a kill it goes on where it was.
+`trainers run recipes/bilingual.yaml`; draws the curves of what was held out, and prints a table with the intervals that evalkit gives.
+Started again after a kill it goes on where it was.
 """
 
 from __future__ import annotations
