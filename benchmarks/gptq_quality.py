@@ -44,12 +44,21 @@ from trainers.gptq.solver import Grid, round_to_nearest
 
 WINDOW, BATCH = 256, 16
 ORDERS = {"GPTQ": {}, "act-order": {"act_order": True}}
-Held = dict[str, list[list[int]]]
-"""Token sequences of at most ``WINDOW`` by language."""
+
+
+class Passage(NamedTuple):
+    """At most ``WINDOW`` tokens, and which of them count: those that the model was trained to write."""
+
+    ids: list[int]
+    counts: list[bool]
+
+
+Held = dict[str, list[Passage]]
+"""Held-out passages by language."""
 
 
 class Quality(NamedTuple):
-    """Per token: natural-log loss, and divergence from the unquantised model, in nats."""
+    """Per token that counts: natural-log loss, and divergence from the unquantised model, in nats."""
 
     loss: float
     divergence: float
@@ -77,22 +86,29 @@ def of_texts(data: Path, cache: Path, steps: int, tokens: int) -> Subject:
     return Subject("pretrained on wikitext-2, Hongloumeng and Alpaca", path, files, held_out)
 
 
-def windows(tokenizer: PreTrainedTokenizerBase, text: str, tokens: int) -> list[list[int]]:
+def windows(tokenizer: PreTrainedTokenizerBase, text: str, tokens: int) -> list[Passage]:
     """The beginning of *text* in windows, each behind the begin-of-sequence token."""
     ids = tokenizer(text[: tokens * 8], add_special_tokens=False, verbose=False)["input_ids"]
-    return [[tokenizer.bos_token_id, *ids[at : at + WINDOW - 1]] for at in range(0, len(ids) - WINDOW, WINDOW - 1)][: tokens // WINDOW]
+    starts = range(0, len(ids) - WINDOW, WINDOW - 1)[: tokens // WINDOW]
+    return [Passage([tokenizer.bos_token_id, *ids[at : at + WINDOW - 1]], [False] + [True] * (WINDOW - 1)) for at in starts]
 
 
 def of_run(run: Path, tokens: int) -> Subject:
-    """A run's RL model, on held-out conversations that end in the chosen answer."""
+    """A run's RL model, on the answers in held-out conversations that end in the chosen one."""
     tokenizer = checkpoint.load_tokenizer(run / "rl")
     held_out: Held = {"English": [], "Chinese": []}
     for row in load(run / "data/benchmark/pairs.jsonl", "preference").rows:
         messages = [*row["messages"], {"role": "assistant", "content": row["chosen"]}]
-        sequences = held_out["English" if row["chosen"].isascii() else "Chinese"]
-        if sum(map(len, sequences)) < tokens:
-            sequences.append(encode_chat(tokenizer, messages).ids[:WINDOW])
+        passages = held_out["English" if row["chosen"].isascii() else "Chinese"]
+        if size(passages) < tokens:
+            encoded = encode_chat(tokenizer, messages)
+            passages.append(Passage(encoded.ids[:WINDOW], encoded.assistant[:WINDOW]))
     return Subject("the run's RL model", run / "rl", [run / "data/sft.jsonl", run / "data/text.jsonl"], held_out)
+
+
+def size(passages: list[Passage]) -> int:
+    """How many tokens count."""
+    return sum(sum(passage.counts) for passage in passages)
 
 
 class Meter:
@@ -102,20 +118,19 @@ class Meter:
         self._exact, self._held_out = checkpoint.load_model(subject.path), subject.held_out
 
     def __call__(self, model: PreTrainedModel) -> dict[str, Quality]:
-        return {language: self._quality(model, sequences) for language, sequences in self._held_out.items()}
+        return {language: self._quality(model, passages) for language, passages in self._held_out.items()}
 
     @torch.no_grad()
-    def _quality(self, model: PreTrainedModel, sequences: list[list[int]]) -> Quality:
+    def _quality(self, model: PreTrainedModel, passages: list[Passage]) -> Quality:
         loss = divergence = 0.0
-        for start in range(0, len(sequences), BATCH):
-            batch = [torch.tensor(ids) for ids in sequences[start : start + BATCH]]
-            ids = nn.utils.rnn.pad_sequence(batch, batch_first=True)
-            real = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in batch], batch_first=True)[:, 1:].bool()
-            found, exact = self._logprobs(model, ids)[real], self._logprobs(self._exact, ids)[real]
-            loss -= float(found.gather(-1, ids[:, 1:][real][:, None]).sum())
+        for start in range(0, len(passages), BATCH):
+            batch = passages[start : start + BATCH]
+            ids, counts = (nn.utils.rnn.pad_sequence(list(map(torch.tensor, side)), batch_first=True) for side in zip(*batch, strict=True))
+            wanted = counts[:, 1:]
+            found, exact = self._logprobs(model, ids)[wanted], self._logprobs(self._exact, ids)[wanted]
+            loss -= float(found.gather(-1, ids[:, 1:][wanted][:, None]).sum())
             divergence += float((exact.exp() * (exact - found)).sum())
-        count = sum(len(ids) - 1 for ids in sequences)
-        return Quality(loss / count, divergence / count)
+        return Quality(loss / size(passages), divergence / size(passages))
 
     def _logprobs(self, model: PreTrainedModel, ids: Tensor) -> Tensor:
         with fast_linear(ids.device, torch.float32):
@@ -147,7 +162,7 @@ class Journal:
 
     def __init__(self, cache: Path, subject: Subject, samples: int) -> None:
         digest = fingerprint(subject.path).removeprefix("sha256:")[:12]
-        self._file = cache / f"quality-{digest}-{samples}-{sum(map(len, subject.held_out['English']))}.jsonl"
+        self._file = cache / f"quality-{digest}-{samples}-{size(subject.held_out['English'])}.jsonl"
         self._subject, self._samples, self._meter = subject, samples, Meter(subject)
         lines = self._file.read_text(encoding="utf-8").splitlines() if self._file.exists() else []
         self._known = {key: {language: Quality(*value) for language, value in found.items()} for key, found in map(json.loads, lines)}
@@ -176,7 +191,7 @@ def measure(subject: Subject, journal: Journal, groups: list[int], seeds: int) -
     """Print the table of one subject."""
     exact = journal.exact()
     counts = ", ".join(
-        f"{language} {math.exp(exact[language].loss):.3f} ({sum(map(len, ids)):,} tokens)" for language, ids in subject.held_out.items()
+        f"{language} {math.exp(exact[language].loss):.3f} ({size(passages):,} tokens)" for language, passages in subject.held_out.items()
     )
     print(f"\n### {subject.name}\n\nPerplexity in fp32: {counts}\n")
     print("| bits | group | language | to nearest | " + " | ".join(ORDERS) + " | gap closed | divergence, mnat | of it removed |")
