@@ -106,8 +106,12 @@ def _rounded(count: int) -> int:
 def _rows(inputs: Tensor) -> Tensor:
     """[…, features] as [rows, features], with rows of zeros at the end up to a rounded count."""
     rows = inputs.reshape(-1, inputs.shape[-1])
-    missing = _rounded(len(rows)) - len(rows)
-    return functional.pad(rows, (0, 0, 0, missing)) if missing else rows
+    count = _rounded(len(rows))
+    if count == len(rows):
+        return rows
+    padded = rows.new_empty(count, rows.shape[1])  # functional.pad would write it all twice
+    padded[: len(rows)], padded[len(rows) :] = rows, 0
+    return padded
 
 
 class _Linear(torch.autograd.Function):
