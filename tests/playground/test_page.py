@@ -99,7 +99,7 @@ def test_stop_ends_a_reply_and_a_cancelled_request_frees_the_model(serve: Serve,
 
 
 def test_a_checkpoint_that_is_not_offered_is_refused(serve: Serve, finished_run: Path) -> None:
-    from gradio_client.exceptions import AppError
+    from gradio_client.exceptions import AppError  # type: ignore[import-untyped]
 
     client = connect(serve(finished_run.parent))
     for name in ("../../etc", "endpoint/http://127.0.0.1:1/v1"):
