@@ -33,9 +33,12 @@ def shared() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The system's Chromium, headless; a test that needs it skips where there is none."""
+    """The system's Chromium, headless; a test that needs it skips where there is none.
+
+    Playwright keeps an event loop running on this thread until it ends. Tests of other files may need one of their own.
+    """
     playwright = pytest.importorskip("playwright.sync_api")
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
