@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.evalkit.command import evalkit
-from tests.evalkit.judge.conftest import answers
+from tests.evalkit.judge.conftest import PROMPTS, answers
 from tests.evalkit.judge.judge_server import NAME, JudgeServer, judging
+from tests.evalkit.tiny import write_jsonl
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
 EVIL = "</script><script>alert(1)</script><img src=x>"
 
 
-@pytest.fixture
-def reports(tmp_path: Path, prompts: Path) -> dict[str, Path]:
-    """The pages of a scoring and of a battle in which the judge always names the first answer."""
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The pages of a scoring and of a battle in which the judge always names the first answer.
+
+    They are made before the browser's event loop runs, so tests name this first.
+    """
+    tmp_path = tmp_path_factory.mktemp("reports")
+    write_jsonl(prompts := tmp_path / "own.jsonl", PROMPTS)
     files = [answers(tmp_path / "a.jsonl", "a", ["short", EVIL]), answers(tmp_path / "b.jsonl", "b", ["a much longer answer", "x"])]
     contestants = ["-m", files[0], "-m", files[1], "-p", prompts]
     with judging(JudgeServer(first=True)) as server:
