@@ -9,7 +9,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from modelkit.chat import Message
 from modelkit.errors import UserError
@@ -75,6 +75,13 @@ class Battle:
             return "broken"
         return "writing" if self.ready is None else "voting"
 
+    @property
+    def votes(self) -> tuple[Winner, ...]:
+        """The votes that can be cast now: of two equal texts neither is better."""
+        if self.phase != "voting":
+            return ()
+        return ("tie", "both_bad") if self.replies[0].text == self.replies[1].text else get_args(Winner)
+
     def heard(self, side: int, reply: Reply, now: float) -> Battle:
         """What one side has written so far. Once it has finished it says no more."""
         if self.replies[side].phase == "done":
@@ -95,7 +102,7 @@ class Battle:
             raise UserError("this vote has been counted already; the names are known now.")
         if self.phase != "voting" or self.ready is None:
             raise UserError("a vote needs both replies, finished.")
-        if winner in ("a", "b") and self.replies[0].text == self.replies[1].text:
+        if winner not in self.votes:
             raise UserError("both said the same: vote for a tie, or say that both are bad.")
         return replace(self, winner=winner, seconds=max(0.0, now - self.ready))
 

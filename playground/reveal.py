@@ -29,7 +29,8 @@ def heading(battle: Battle | None, side: int, title: str | None = None) -> str:
 
 def state(language: Language, battle: Battle) -> str:
     """What there is to do before the names are known."""
-    return f'<p class="pg-state">{t(language, f"arena.{battle.phase}")}</p>'
+    same = battle.phase == "voting" and "a" not in battle.votes
+    return f'<p class="pg-state">{t(language, "arena.same" if same else f"arena.{battle.phase}")}</p>'
 
 
 def outcome(language: Language, vote: Vote, yours: Tally, everybody: Tally | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -66,12 +66,18 @@ def build(settings: Settings, services: Services) -> gr.Blocks:
     """
     with gr.Blocks(title=texts.t("en", "title"), analytics_enabled=False, fill_width=True) as page:
         head(I18N)
-        with gr.Tabs(selected=_first_tab(services), elem_id="pg-tabs") as tabs:
+        with gr.Tabs(selected=(first := _first_tab(services)), elem_id="pg-tabs") as tabs:
             chat.build(page, services, I18N)
             arena.build(page, services, I18N)
             train.build(page, services, I18N)
             leaderboard.build(page, services, I18N)
-        page.load(lambda: gr.Tabs(selected=_first_tab(services)), None, tabs, api_visibility="private", show_progress="hidden")
+
+        def open_first() -> Any:
+            """Another tab than the one that came first when the page was made; a visitor who has chosen one by now stays there."""
+            now = _first_tab(services)
+            return gr.skip() if now == first else gr.Tabs(selected=now)
+
+        page.load(open_first, None, tabs, api_visibility="private", show_progress="hidden")
     return page
 
 

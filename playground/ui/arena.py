@@ -192,9 +192,9 @@ class _Events:
         battle = arena.battle
         if battle is None:
             return {}
-        face, open_ = self._face, battle.phase == "voting"
+        face = self._face
         updates: Updates = {face.question: reveal.question(battle)}
-        updates |= {button: gr.Button(interactive=open_) for button in face.votes.values()}
+        updates |= {button: gr.Button(interactive=winner in battle.votes) for winner, button in face.votes.items()}
         for side, panel in enumerate(face.panels):
             updates[panel.reply] = fragments.reply_text(language, battle.replies[side])
         if battle.phase != "revealed" or arena.vote is None:

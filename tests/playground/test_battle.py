@@ -117,7 +117,10 @@ def test_of_two_equal_replies_neither_is_better() -> None:
     for winner in ("a", "b"):
         with pytest.raises(UserError, match="both said the same"):
             same.voted(winner, 20.0)
+    assert same.votes == ("tie", "both_bad")
     assert same.voted("tie", 20.0).winner == "tie"
+    assert ready().votes == ("a", "b", "tie", "both_bad")
+    assert ready().voted("a", 20.0).votes == ()
 
 
 def test_a_reply_that_has_finished_says_no_more() -> None:
