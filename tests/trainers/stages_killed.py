@@ -30,7 +30,7 @@ _UNLIKE = ("seconds", "tokens_per_s", "time")
 def begun(stage: str, world: World, folder: Path) -> StageLoop:
     """Train a stage, or what is left of it, and keep its last weights and optimizer states as ``end/``."""
     loop = ranks.make(stage, world, **OFTEN)
-    finished = train(loop, 0, folder / "log.jsonl", folder / "state", Progress(None, [stage], {stage: 1.0}))
+    finished = train(loop, 0, folder / "log.jsonl", folder / "state", Progress(None, [loop.name], {loop.name: 1.0}))
     checkpointing.save(loop, finished.steps, {}, folder / "end")
     return loop
 
