@@ -283,8 +283,8 @@ def test_a_judge_is_compared_with_people_and_with_itself(tmp_path: Path) -> None
     assert done.exit_code == 0, done.output
     again = evalkit("judge", "agree", given, tmp_path / "judged")
     assert again.exit_code == 0, again.output
-    row = next(line for line in again.output.splitlines() if line.startswith("all"))
-    assert row.split()[:3] == ["all", "8", "62.5%"]  # the judge calls five as people do, and no ties
+    row = next(words for line in again.output.splitlines() if (words := line.split())[:1] == ["all"])
+    assert row[:3] == ["all", "8", "62.5%"]  # the judge calls five as people do, and no ties
     assert evalkit("judge", "agree", tmp_path / "judged", tmp_path / "judged").output.count("100.0%") >= 3
 
 
