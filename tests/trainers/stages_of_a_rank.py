@@ -67,7 +67,9 @@ def judge(world: World, settings: Optimisation) -> PreTrainedModel:
 
 
 def pretrain(world: World, strategy: Strategy | None = None, **changes: Any) -> LanguageModelling:
-    texts: list[Example] = dataset.text_examples([{"prompt": "", "text": prompt.text} for prompt in world.prompts], world.tokenizer, 128, Counts())
+    texts: list[Example] = dataset.text_examples(
+        [{"prompt": "", "text": prompt.text} for prompt in world.prompts], world.tokenizer, 128, Counts()
+    )
     settings = BaseStage(**{**SMALL, "packing": True, "neftune": 5.0, **changes})
     return LanguageModelling("base", policy(world, settings), world.tokenizer, texts[5:], texts[:5], [], settings, 0, strategy)
 
