@@ -12,6 +12,7 @@ the others has no finite rating, and gets a reason in its place.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -113,7 +114,8 @@ def fit(games: Sequence[Game], length_control: bool = False, resamples: int = 20
             samples.append(inside.fit(weights, strengths, gamma)[0])
     lost = 1.0 - len(samples) / resamples if resamples and len(rated) > 1 else 0.0
     drawn = numpy.array(samples)[:, rated] if samples and lost <= _LOST else None
-    rows = [_row(players[k], games, float(strengths[k]) if k in rated else None) for k in range(len(players))]
+    records, finite = _records(games), set(rated)
+    rows = [_row(players[k], records[players[k]], float(strengths[k]) if k in finite else None) for k in range(len(players))]
     rated_names = [players[k] for k in rated]
     found = Ratings(
         rows,
@@ -254,17 +256,26 @@ class _Table:
         return theta[:p], float(theta[p])
 
 
-def _row(player: str, games: Sequence[Game], strength: float | None) -> Rating:
-    own = [game.points if game.a == player else 1.0 - game.points for game in games if player in (game.a, game.b)]
+def _row(player: str, record: Counter[float], strength: float | None) -> Rating:
+    """A player's row of its points in each of its games."""
     rating = None if strength is None else CENTRE + SCALE * strength
-    return Rating(player, rating, None, own.count(1.0), own.count(0.5), own.count(0.0))
+    return Rating(player, rating, None, record[1.0], record[0.5], record[0.0])
+
+
+def _records(games: Sequence[Game]) -> dict[str, Counter[float]]:
+    """How often each player had how many points."""
+    found: dict[str, Counter[float]] = {}
+    for game in games:
+        found.setdefault(game.a, Counter())[game.points] += 1
+        found.setdefault(game.b, Counter())[1.0 - game.points] += 1
+    return found
 
 
 def _finished(found: Ratings, games: Sequence[Game], rated: Sequence[str]) -> list[Rating]:
     """The rows with intervals and reasons, in order."""
-    rows = []
+    rows, finite = [], set(rated)
     for row in found.rows:
-        if len(rated) > 1 and row.player in rated:
+        if len(rated) > 1 and row.player in finite:
             sample = found._samples.get(row.player)
             interval = _percentiles([CENTRE + SCALE * float(value) for value in sample]) if sample is not None else None
             rows.append(Rating(row.player, row.rating, interval, row.wins, row.ties, row.losses))

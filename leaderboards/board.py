@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 
 from leaderboards.collect import Collection, Found
+from leaderboards.doubts import OLD_DATA, TWIN, Doubt, doubts
+from leaderboards.significance import near_best
 from modelkit.fingerprint import sha256_of_text
 from modelkit.records import MethodScore, TaskScore
 
 KINDS = ("choice", "answer", "judge", "pairs", "reward", "text")
-LOWER_IS_BETTER = {"bits_per_byte"}
+LOWER_IS_BETTER = {"bits_per_byte", "byte_perplexity", "word_perplexity", "perplexity"}
 NOT_SHARES = {"bits_per_byte", "reward", "score"}
 BEST = "★"
+NEAR = "≈"
 NONE = "–"
 
 _TEXTS = {
-    "en": {"shots": "{}-shot", "chat": "chat", "n": "n = {:,}", "chance": "chance {}", "unscored": "{} unscored"},
-    "zh": {"shots": "{} 样本", "chat": "对话", "n": "n = {:,}", "chance": "随机 {}", "unscored": "{} 题未评分"},
+    "en": {"shots": "{}-shot", "chat": "chat", "n": "n = {:,}", "no_n": "n unknown", "chance": "chance {}", "unscored": "{} unscored"},
+    "zh": {"shots": "{} 样本", "chat": "对话", "n": "n = {:,}", "no_n": "题数未知", "chance": "随机 {}", "unscored": "{} 题未评分"},
 }
 _CHINESE_NAMES = {
     "letters": "字母概率",
@@ -53,6 +59,7 @@ class Column:
     n: int
     setting: str
     chance: float | None = field(compare=False)
+    share: bool = field(compare=False, default=True)
 
     @classmethod
     def of(cls, name: str, task: TaskScore, method: str, score: MethodScore) -> Column:
@@ -63,7 +70,8 @@ class Column:
         mark = sha256_of_text(json.dumps(setting))
         chance = 0.5 if task.kind == "pairs" else facts.get("chance")
         known = chance if isinstance(chance, float) else None
-        return cls(name, task.kind, method, score.metric, task.shots, task.chat, score.n, mark, known)
+        share = score.metric not in NOT_SHARES and not (score.model_extra or {}).get("raw")
+        return cls(name, task.kind, method, score.metric, task.shots, task.chat, score.n, mark, known, share)
 
     def details(self, language: str = "en") -> list[str]:
         """Method, settings, number of questions and chance, in words."""
@@ -72,7 +80,7 @@ class Column:
         parts = [_CHINESE_NAMES.get(name, name) if language == "zh" else name.replace("_", " ")]
         parts += [texts["shots"].format(self.shots)] if self.kind == "choice" else []
         parts += [texts["chat"]] if self.chat and self.kind == "choice" else []
-        parts += [texts["n"].format(self.n)]
+        parts += [texts["n"].format(self.n) if self.n else texts["no_n"]]
         parts += [texts["chance"].format(self.show(self.chance))] if self.chance is not None else []
         return parts
 
@@ -80,7 +88,17 @@ class Column:
         """A value as people read it: shares in per cent, others as they are."""
         if value is None:
             return NONE
-        return f"{value:.3f}" if self.metric in NOT_SHARES else f"{100 * value:.1f} %"
+        return f"{100 * value:.1f} %" if self.share else f"{value:.3f}"
+
+    @property
+    def benchmark(self) -> str:
+        """The task without its protocol."""
+        return self.task.split("@")[0]
+
+    @property
+    def lower(self) -> bool:
+        """Whether less is better."""
+        return self.metric in LOWER_IS_BETTER
 
 
 @dataclass(frozen=True)
@@ -100,15 +118,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """The latest score of a model in a column. ``best``: there are others in the column and none is better."""
+    """The latest score of a model in a column.
+
+    ``best``: there are others in the column and none is better. ``near``: not the best, but not significantly worse. ``doubts``:
+    why it may not be what it seems.
+    """
 
     score: MethodScore
     found: Found
     best: bool
+    near: bool = False
+    doubts: tuple[Doubt, ...] = ()
 
     def text(self, column: Column, language: str = "en") -> list[str]:
         """The value, its 95 % interval, and the unscored questions if there are any."""
-        parts = [column.show(self.score.value) + (f" {BEST}" if self.best else "")]
+        parts = [column.show(self.score.value) + (f" {BEST}" if self.best else f" {NEAR}" if self.near else "")]
         if self.score.ci95 is not None:
             low, high = (column.show(bound).removesuffix(" %") for bound in self.score.ci95)
             parts.append(f"[{low}, {high}]")
@@ -124,6 +148,11 @@ class Board:
     rows: list[Row]
     columns: list[Column]
     cells: list[list[Cell | None]]
+
+    @cached_property
+    def names(self) -> dict[str, Row]:
+        """The row of each fingerprint; of a checkpoint that was run in several types, the first."""
+        return {row.fingerprint: row for row in reversed(self.rows)}
 
     def heads(self, language: str = "en") -> list[list[str]]:
         """Task and details of each column; columns that would read the same get the start of their setting's sha256."""
@@ -154,43 +183,71 @@ def make_board(collection: Collection) -> Board:
             for method, score in task.methods.items():
                 scores[Column.of(name, task, method, score)] = (found, score)
 
-    models = sorted(latest, key=lambda model: _place(owner[model], collection))
+    runs = list(dict.fromkeys(found.run.path for found in collection.results if found.run))
+    places = {path: place for place, path in enumerate(runs)}
+    models = sorted(latest, key=lambda model: _place(owner[model], places))
     columns = _in_order([column for model in models for column in latest[model]])
     best = {column: _best(column, [latest[model][column][1] for model in models if column in latest[model]]) for column in columns}
+
+    near: set[tuple[_Model, Column]] = set()
+    for column in columns:
+        having = [model for model in models if column in latest[model]]
+        marks = near_best([latest[model][column][1] for model in having], best[column])
+        near |= {(model, column) for model, mark in zip(having, marks, strict=True) if mark}
+    current, twins = _current(latest), collection.twins
 
     def cell(model: _Model, column: Column) -> Cell | None:
         if column not in latest[model]:
             return None
         found, score = latest[model][column]
-        return Cell(score, found, best=score.value is not None and score.value == best[column])
+        task = found.result.tasks[column.task]
+        why = doubts(task, score, column.chance, column.share)
+        why += (OLD_DATA,) if task.data != current[_question(column)] else ()
+        why += (TWIN,) if found.result.id in twins else ()
+        return Cell(score, found, score.value is not None and score.value == best[column], (model, column) in near, why)
 
     return Board(_rows([owner[model] for model in models]), columns, [[cell(model, column) for column in columns] for model in models])
 
 
-def _place(found: Found, collection: Collection) -> tuple[bool, int, int, str]:
+def _question(column: Column) -> tuple[str, str, str, int, bool]:
+    """What two columns on different data have in common."""
+    return column.task, column.method, column.metric, column.shots, column.chat
+
+
+def _current(latest: dict[_Model, dict[Column, tuple[Found, MethodScore]]]) -> dict[tuple[str, str, str, int, bool], str]:
+    """The data that each question was asked on last."""
+    newest: dict[tuple[str, str, str, int, bool], tuple[float, str]] = {}
+    for scores in latest.values():
+        for column, (found, _) in scores.items():
+            seen = (found.written, found.result.tasks[column.task].data)
+            newest[_question(column)] = max(newest.get(_question(column), seen), seen)
+    return {question: data for question, (_, data) in newest.items()}
+
+
+def _place(found: Found, runs: Mapping[Path, int]) -> tuple[bool, int, int, str]:
     """Runs first, as they were found; within a run its stages in order; then checkpoints from elsewhere by path."""
     if found.run is None:
         return True, 0, 0, found.result.model.path
-    runs = list(dict.fromkeys(other.run.path for other in collection.results if other.run))
     stages = found.run.info.stages
     stage = stages.index(found.stage) if found.stage else len(stages)
-    return False, runs.index(found.run.path), stage, found.result.model.path
+    return False, runs[found.run.path], stage, found.result.model.path
 
 
 def _in_order(columns: list[Column]) -> list[Column]:
     """Each column once: by suite as first seen, kind, task as first seen, shots; methods as first seen."""
     found = list(dict.fromkeys(columns))
-    suites = list(dict.fromkeys(_suite(column.task) for column in found))
-    tasks = list(dict.fromkeys(column.task for column in found))
+    suites = {name: place for place, name in enumerate(dict.fromkeys(_suite(column.task) for column in found))}
+    tasks = {name: place for place, name in enumerate(dict.fromkeys(column.task for column in found))}
     kinds = {kind: i for i, kind in enumerate(KINDS)}
+    places = {column: place for place, column in enumerate(found)}
     return sorted(
         found,
         key=lambda column: (
-            suites.index(_suite(column.task)),
+            suites[_suite(column.task)],
             kinds.get(column.kind, len(kinds)),
-            tasks.index(column.task),
+            tasks[column.task],
             column.shots,
-            found.index(column),
+            places[column],
         ),
     )
 
@@ -203,7 +260,7 @@ def _best(column: Column, scores: list[MethodScore]) -> float | None:
     values = [score.value for score in scores if score.value is not None]
     if len(values) < 2:
         return None
-    return min(values) if column.metric in LOWER_IS_BETTER else max(values)
+    return min(values) if column.lower else max(values)
 
 
 def _rows(owners: list[Found]) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Every result below the paths given, with the run and the stage it belongs to."""
+"""Every result and every judges' battle below the paths given, with the run and the stage it belongs to."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from leaderboards.reading import FOREIGN, read
 from modelkit.errors import UserError
 from modelkit.records import Result
 from modelkit.run import Run, Stage
@@ -29,26 +30,44 @@ class Found:
 
 @dataclass
 class Collection:
-    """What was found: readable results in the order of the runs, and one sentence for each file that couldn't be read."""
+    """What was found: readable results in the order of the runs, folders of judgings, and what there is to say.
+
+    ``damaged`` has one sentence for each file that couldn't be read; ``notes`` one for whatever in a readable file counts for nothing.
+    """
 
     results: list[Found] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    judgings: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, file: Path, run: Run | None = None) -> None:
-        """Read one results.json, or note why that isn't possible."""
+        """Read a file of results, or note why that isn't possible."""
         try:
-            self.results.append(Found(Result.read(file), file, file.stat().st_mtime, run))
+            results, notes = read(file)
         except UserError as error:
             self.damaged.append(str(error))
+            return
+        self.results += [Found(result, file, file.stat().st_mtime, run) for result in results]
+        self.notes += [f"{file}: {note}" for note in notes]
+
+    @property
+    def twins(self) -> set[str]:
+        """Ids that results of different content share. A copy of a result is no twin of it."""
+        contents: dict[str, set[str]] = {}
+        for found in self.results:
+            contents.setdefault(found.result.id, set()).add(found.result.model_dump_json())
+        return {name for name, different in contents.items() if len(different) > 1}
 
 
 def collect(paths: Sequence[Path]) -> Collection:
-    """Read the results of runs, of folders of runs, and of folders of results (each looked at one level deep).
+    """Read the results of runs, of folders of runs, of folders of results (each looked at one level deep), and single files.
+
+    Files of other harnesses are found at any depth, by their names.
 
     :raises UserError: when a path isn't there, or when no results are found below any of them.
     """
     collection = Collection()
-    for folder in _folders(paths):
+    for folder in _folders([path for path in paths if not path.is_file()]):
         if (folder / "run.json").is_file():
             try:
                 collect_run(Run.open(folder), collection)
@@ -56,6 +75,10 @@ def collect(paths: Sequence[Path]) -> Collection:
                 collection.damaged.append(str(error))
         elif (folder / "results.json").is_file():
             collection.add(folder / "results.json")
+        elif (folder / "judging.json").is_file():
+            collection.judgings.append(folder)
+    for file in _files(paths):
+        collection.add(file)
     if not collection.results and not collection.damaged:
         raise UserError(f"there are no results below {', '.join(map(str, paths))}: make some with `evalkit run -m CHECKPOINT -t TASK`.")
     return collection
@@ -66,6 +89,7 @@ def collect_run(run: Run, collection: Collection) -> None:
     for pattern in ("*/results.json", "*/*/results.json"):
         for file in sorted(run.evaluations().glob(pattern)):
             collection.add(file, run)
+    collection.judgings += [file.parent for file in sorted(run.evaluations().glob("*/judging.json"))]
 
 
 def _folders(paths: Iterable[Path]) -> Iterator[Path]:
@@ -73,10 +97,27 @@ def _folders(paths: Iterable[Path]) -> Iterator[Path]:
     seen: set[Path] = set()
     for path in paths:
         if not path.is_dir():
-            raise UserError(f"there is no folder at {path}: name a run, a folder of runs, or a folder of results.")
+            raise UserError(f"there is no folder at {path}: name a run, a folder of runs, a folder of results, or a file of results.")
         inside = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
-        judged = [child for folder in inside if (folder / "judging.json").is_file() for child in sorted(folder.iterdir()) if child.is_dir()]
+        judged = [
+            child
+            for folder in [path, *inside]
+            if (folder / "judging.json").is_file()
+            for child in sorted(folder.iterdir())
+            if child.is_dir()
+        ]
         for folder in [path, *inside, *judged]:
             if folder.resolve() not in seen:
                 seen.add(folder.resolve())
                 yield folder
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files given, and those below the folders given that are called like another harness' results, once each."""
+    seen: set[Path] = set()
+    for path in paths:
+        below = [path] if path.is_file() else sorted(file for pattern in FOREIGN for file in path.rglob(pattern))
+        for file in below:
+            if file.resolve() not in seen and not any(part.startswith(".") for part in file.relative_to(path).parts):
+                seen.add(file.resolve())
+                yield file

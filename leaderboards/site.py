@@ -1,32 +1,79 @@
-"""The board as one static page: self-contained, light and dark, English and Chinese, sortable."""
+"""The site: one static page of tables and plots, self-contained, light and dark, English and Chinese."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from importlib import resources
+from typing import Any
 
-from leaderboards.board import LOWER_IS_BETTER, NONE, Board
+from leaderboards.grid import Grid
+from leaderboards.plots import Plot
+from leaderboards.wording import Both
+
+PLOTLY = "plotly.min.js"
+"""The plots' script, beside the page: it is 5 MB, and read only when a plot is looked at."""
 
 
-def page(board: Board, damaged: Sequence[str] = ()) -> str:
-    """``index.html`` of *board*; *damaged* are the sentences about results that couldn't be read.
+@dataclass(frozen=True)
+class Section:
+    """A part of the page. With ``choose``, one of its tables is shown at a time."""
 
-    Every text is escaped by the template engine, so a model's name or a title can't bring markup in.
-    """
+    id: str
+    title: Both
+    grids: Sequence[Grid] = ()
+    plots: Sequence[Plot] = ()
+    choose: bool = False
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the page holds. ``damaged`` and ``notes`` are sentences about what counts for nothing."""
+
+    sections: Sequence[Section]
+    damaged: Sequence[str] = field(default_factory=tuple)
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def page(site: Site) -> str:
+    """``index.html``. Every text is escaped by the template engine, so a model's name or a title can't bring markup in."""
     from jinja2 import Environment
 
-    template = (resources.files("leaderboards") / "page.html.jinja").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    lower = [column.metric in LOWER_IS_BETTER for column in board.columns]
-    heads = list(zip(board.heads("en"), board.heads("zh"), lower, strict=True))
-    rows = [
-        (
-            row,
-            [
-                cell and {"value": cell.score.value, "best": cell.best, "en": cell.text(column, "en"), "zh": cell.text(column, "zh")}
-                for cell, column in zip(cells, board.columns, strict=True)
-            ],
+    folder = resources.files("leaderboards")
+    template = environment.from_string((folder / "page.html.jinja").read_text(encoding="utf-8"))
+    style, script = ((folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    sections = [section for section in site.sections if section.grids or section.plots]
+    drawn = [plot for section in sections for plot in section.plots]
+    figures = {plot.id: {language: _figure(plot, language) for language in ("en", "zh")} for plot in drawn}
+    return (
+        template.render(
+            sections=sections,
+            damaged=site.damaged,
+            notes=site.notes,
+            style=_safe(style),
+            script=_safe(script),
+            figures=figures,
+            plotly=PLOTLY,
         )
-        for row, cells in zip(board.rows, board.cells, strict=True)
-    ]
-    return environment.from_string(template).render(heads=heads, rows=rows, damaged=list(damaged), dash=NONE) + "\n"
+        + "\n"
+    )
+
+
+def plotly_script() -> str:
+    """plotly.js as it comes with the package."""
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
+
+
+def _figure(plot: Plot, language: str) -> Any:
+    return json.loads(plot.make(language).to_json())
+
+
+def _safe(own: str) -> Any:
+    """Our own file, which must not be escaped."""
+    from markupsafe import Markup
+
+    return Markup(own)

@@ -73,6 +73,7 @@ def figures(board: Board) -> pd.DataFrame:
                 "official": score.official,
                 "data": data,
                 "result": result.id,
+                "doubts": " ".join(doubt.name for doubt in cell.doubts),
             }
             extras = {name: value for name, value in (score.model_extra or {}).items() if isinstance(value, int | float | str)}
             records.append(record | {name: value for name, value in extras.items() if name not in record})

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
 from typer.testing import CliRunner
 
 from leaderboards.cli import app
@@ -16,7 +17,13 @@ def test_build_prints_the_table_and_writes_the_csv_and_the_page(tmp_path: Path, 
     assert done.exit_code == 0
     for expected in ("pocket · SFT", "90.0 %", "[85.0, 95.0]", "chance 25.0 %", "cut/results.json", "read: 1, left out: 1"):
         assert expected in done.output
-    assert sorted(file.name for file in (tmp_path / "site").iterdir()) == ["index.html", "leaderboard.csv"]
+    assert sorted(file.name for file in (tmp_path / "site").iterdir()) == [
+        "index.html",
+        "leaderboard.csv",
+        "leaderboard.json",
+        "leaderboard.parquet",
+        "plotly.min.js",
+    ]
 
 
 def test_nothing_is_written_when_no_result_can_be_read(tmp_path: Path, write_result) -> None:
@@ -33,10 +40,37 @@ def test_bad_paths_get_one_sentence(tmp_path: Path, write_result) -> None:
     file.write_text("")
     for arguments, expected in (
         ([str(tmp_path / "missing")], "no folder at"),
-        ([str(file)], "no folder at"),
+        ([str(file)], "none of the 1 files found could be read"),
         ([str(tmp_path / "results"), "--out", str(file)], "is a file"),
     ):
         done = CliRunner().invoke(app, ["build", *arguments])
         assert done.exit_code == 2
         assert expected in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_publishing_prints_what_would_go_and_sends_nothing_when_dry(tmp_path: Path, write_result) -> None:
+    write_result(tmp_path / "results" / "a", {"t": choice(0.9)})
+    site = str(tmp_path / "site")
+    assert CliRunner().invoke(app, ["build", str(tmp_path / "results"), "--out", site]).exit_code == 0
+    done = CliRunner().invoke(app, ["publish", site, "--to", "hf:org/board", "--dry-run"])
+    assert done.exit_code == 0
+    assert [line.split()[-1] for line in done.output.splitlines() if "bytes" in line] == [
+        "README.md",
+        "leaderboard.csv",
+        "leaderboard.json",
+        "leaderboard.parquet",
+        "README.md",
+        "index.html",
+        "plotly.min.js",
+    ]
+    wrong = CliRunner().invoke(app, ["publish", site, "--to", "board", "--dry-run"])
+    assert (wrong.exit_code, "hf:ORG/NAME" in wrong.stderr) == (2, True)
+
+
+def test_a_model_s_results_become_the_metadata_of_its_card(tmp_path: Path, write_result) -> None:
+    write_result(tmp_path / "results" / "a", {"mmlu@hendrycks": {**choice(0.5), "shots": 5}})
+    done = CliRunner().invoke(app, ["card", str(tmp_path / "results"), "-m", "sft"])
+    index = yaml.safe_load(done.output.strip().strip("-"))["model-index"]
+    assert index[0]["results"][0]["dataset"] == {"type": "mmlu", "name": "mmlu@hendrycks", "args": {"num_few_shot": 5}}
+    assert index[0]["results"][0]["metrics"][0]["value"] == 0.5

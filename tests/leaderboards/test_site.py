@@ -5,10 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from leaderboards.board import make_board
+from leaderboards import views
+from leaderboards.board import Board, make_board
+from leaderboards.build import Leaderboard
 from leaderboards.collect import collect
-from leaderboards.site import page
+from leaderboards.site import Section, Site
+from leaderboards.site import page as site_page
+from leaderboards.wording import same
 from tests.leaderboards.conftest import choice
+
+
+def page(board: Board, damaged: tuple[str, ...] = ()) -> str:
+    """A page of the overview alone."""
+    return site_page(Site([Section("scores", same("Scores"), [views.overview(board)])], damaged))
 
 
 class Tags(HTMLParser):
@@ -56,15 +65,15 @@ def test_no_text_from_a_result_or_a_run_becomes_markup(tmp_path: Path, make_run,
     type(run).create(run.path, run.info)
     write_result(run.evaluations() / "a", {evil: choice(0.5)}, "sft", f"sha256:{evil}")
     write_result(tmp_path / "results" / "b", {"t": choice(0.5)}, evil, "sha256:other", dtype=evil)
-    html = page(make_board(collect([run.path, tmp_path / "results"])), damaged=[f"{evil} is no result file."])
+    html = page(make_board(collect([run.path, tmp_path / "results"])), damaged=(f"{evil} is no result file.",))
     parsed = Tags(html)
     assert evil not in html
-    assert sum(tag == "script" for tag, _ in parsed.tags) == 1
+    assert sum(tag == "script" for tag, _ in parsed.tags) == 2
     assert not any(tag == "img" or "onerror" in attributes for tag, attributes in parsed.tags)
 
 
 def test_files_that_could_not_be_read_are_listed(board) -> None:
-    assert "results/x is no result file." in Tags(page(board, ["results/x is no result file."])).texts
+    assert "results/x is no result file." in Tags(page(board, ("results/x is no result file.",))).texts
 
 
 @pytest.mark.browser
@@ -79,13 +88,27 @@ def test_a_click_on_a_head_sorts_and_the_button_changes_the_language(board, tmp_
     def names() -> list[str]:
         return tab.locator("tbody th").all_inner_texts()
 
-    assert names() == ["pocket · BASE", "pocket · SFT"]
-    tab.locator("thead button").nth(1).click()
+    assert sorted(names()) == ["pocket · BASE", "pocket · SFT"]
+    tab.locator("thead button").nth(3).click()
     assert names() == ["pocket · SFT", "pocket · BASE"]
-    assert tab.locator("thead th").nth(1).get_attribute("aria-sort") == "descending"
-    tab.locator("thead button").nth(1).click()
+    assert tab.locator("thead th").nth(3).get_attribute("aria-sort") == "descending"
+    tab.locator("thead button").nth(3).click()
     assert names() == ["pocket · BASE", "pocket · SFT"]
     tab.locator("#language").click()
     assert names() == ["pocket · 基座", "pocket · 监督微调"]
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert not complaints
+
+
+def test_a_build_writes_the_page_the_script_and_the_figures_and_says_what_changed(tmp_path: Path, make_run, write_result) -> None:
+    run = make_run(tmp_path / "pocket")
+    write_result(run.evaluations() / "a", {"pocket.choice": choice(0.25)}, "base", "sha256:b")
+    out = tmp_path / "site"
+    written = Leaderboard.of(collect([run.path])).write(out)
+    assert sorted(file.name for file in written) == sorted(file.name for file in out.iterdir())
+    write_result(run.evaluations() / "a", {"pocket.choice": choice(0.5)}, "base", "sha256:b")
+    found = Leaderboard.of(collect([run.path]), last=out / "leaderboard.json")
+    changed = found.sections[-1].grids[0].rows
+    assert [[field.lines[0].en for field in row.fields if field] for row in changed] == [
+        ["pocket.choice · perplexity · 0-shot", "changed", "0.2500", "0.5000", "0.2500"]
+    ]

@@ -61,6 +61,7 @@ def test_the_csv_holds_every_figure_of_every_method(tmp_path: Path, write_result
         "official": "micro",
         "data": "sha256:aaaaaaaa1",
         "result": "a",
+        "doubts": "",
         "seconds_per_question": "0.25",
     }
     assert (letters["method"], letters["value"], letters["ci95_low"], letters["seconds_per_question"]) == ("letters", "0.25", "", "")

@@ -1,0 +1,260 @@
+"""The plots, in plotly: each is made once for each language, and its colours are set where it is shown, for light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from leaderboards import rated
+from leaderboards.board import Board, Cell
+from leaderboards.ranking import rank
+from leaderboards.standings import Standing
+from leaderboards.training import reward_and_kl, tokens_seen
+from leaderboards.views import parts_of
+from leaderboards.wording import Both
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+COLOURS = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bb5566", "#999999"]
+"""Paul Tol's bright palette, which colour-blind people can tell apart."""
+MOST = len(COLOURS)
+"""Models in one plot; the best by rank."""
+_RADAR = (3, 12)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot with its title; ``make`` draws it in a language."""
+
+    id: str
+    title: Both
+    make: Callable[[str], go.Figure]
+
+
+def plots(board: Board, standings: Sequence[Standing] = ()) -> list[Plot]:
+    """Every plot that there are figures for."""
+    shown = _leading(board)
+    found: list[Plot] = []
+    for place, column in enumerate(board.columns):
+        parts = {k: parts_of(board.cells[k][place]) for k in shown if board.cells[k][place]}
+        if column.share and sum(bool(part) for part in parts.values()) and len({name for part in parts.values() for name in part}) > 1:
+            heads = Both(*(" · ".join(board.heads(language)[place][:2]) for language in ("en", "zh")))
+            title = Both(f"{heads.en} by category", f"{heads.zh}（按类别）")
+            found.append(Plot(f"categories-{place}", title, lambda language, parts=parts: _bars(board, parts, language)))
+            names = dict.fromkeys(name for part in parts.values() for name in part)
+            if _RADAR[0] <= len(names) <= _RADAR[1]:
+                radar = Both(f"{heads.en}: radar", f"{heads.zh}：雷达图")
+                found.append(Plot(f"radar-{place}", radar, lambda language, parts=parts: _radar(board, parts, language)))
+    tokens = list(_tokens(board))
+    if tokens:
+        title = Both("Score against training tokens", "成绩与训练词元数")
+        found.append(Plot("tokens", title, lambda language: _against_tokens(board, tokens, language)))
+    if curves := list(_curves(board)):
+        title = Both("Reward against KL, by step", "奖励与 KL（按步）")
+        found.append(Plot("reward-kl", title, lambda language: _reward_kl(curves, language)))
+    if pairs := list(_copies(board)):
+        title = Both("Accuracy before and after 4 bits", "4 比特量化前后")
+        found.append(Plot("four-bits", title, lambda language: _four_bits(board, pairs, language)))
+    if costs := list(_costs(board)):
+        found.append(Plot("cost", Both("Cost against quality", "成本与质量"), lambda language: _cost(board, costs, language)))
+    for place, standing in enumerate(standings):
+        who = rated.source(standing)
+        if any(row.rating is not None for row in standing.ratings.rows):
+            title = Both(f"Ratings: {who.en}", f"评分：{who.zh}")
+            found.append(Plot(f"ratings-{place}", title, lambda language, one=standing: _forest(board, one, language)))
+        if standing.elo:
+            title = Both("Elo over time (history only: it depends on the order)", "Elo 历史（仅供回顾：取决于先后顺序）")
+            found.append(Plot(f"elo-{place}", title, lambda language, one=standing: _elo(board, one, language)))
+    return found
+
+
+def _leading(board: Board) -> list[int]:
+    """The rows that plots with a trace for each model show."""
+    places = rank(board).places
+    order = sorted(range(len(places)), key=lambda k: (places[k].rank is None, places[k].rank or 0, k))
+    return sorted(order[:MOST])
+
+
+def _bars(board: Board, parts: dict[int, dict[str, float]], language: str) -> go.Figure:
+    import plotly.graph_objects as go
+
+    traces = [go.Bar(name=board.rows[k].name(language), x=list(part), y=_percent(part.values())) for k, part in parts.items() if part]
+    return _figure(traces, Both("category", "类别"), Both("accuracy, %", "准确率（%）"), language)
+
+
+def _radar(board: Board, parts: dict[int, dict[str, float]], language: str) -> go.Figure:
+    import plotly.graph_objects as go
+
+    traces = []
+    for k, part in parts.items():
+        if part:
+            names, values = [*part, next(iter(part))], _percent([*part.values(), next(iter(part.values()))])
+            traces.append(go.Scatterpolar(name=board.rows[k].name(language), theta=names, r=values, mode="lines+markers"))
+    figure = _figure(traces, Both("", ""), Both("", ""), language)
+    return figure.update_layout(polar={"radialaxis": {"range": [0, 100]}})
+
+
+def _tokens(board: Board) -> Iterator[tuple[int, int, Cell, int]]:
+    """(row, column, cell, tokens) of every share of a run's stages."""
+    for k, cells in enumerate(board.cells):
+        for place, (column, cell) in enumerate(zip(board.columns, cells, strict=True)):
+            if cell and cell.found.run and cell.found.stage and column.share and cell.score.value is not None and column.chance is not None:
+                seen = tokens_seen(cell.found.run, cell.found.stage.name)
+                if seen:
+                    yield k, place, cell, seen
+
+
+def _against_tokens(board: Board, points: Sequence[tuple[int, int, Cell, int]], language: str) -> go.Figure:
+    import plotly.graph_objects as go
+
+    groups: dict[tuple[int, str], list[tuple[int, int, Cell, int]]] = {}
+    for point in points:
+        groups.setdefault((point[1], board.rows[point[0]].run), []).append(point)
+    heads, traces = board.heads(language), []
+    for (place, run), own in list(groups.items())[: 2 * MOST]:
+        ordered = sorted(own, key=lambda point: point[3])
+        bounds = [cell.score.ci95 or (cell.score.value, cell.score.value) for _, _, cell, _ in ordered]
+        values = [cell.score.value or 0.0 for _, _, cell, _ in ordered]
+        traces.append(
+            go.Scatter(
+                name=f"{run} · {' · '.join(heads[place][:2])}",
+                x=[seen for *_, seen in ordered],
+                y=_percent(values),
+                text=[board.rows[k].name(language) for k, *_ in ordered],
+                mode="lines+markers",
+                error_y={
+                    "array": _percent([high - value for (_, high), value in zip(bounds, values, strict=True)]),
+                    "arrayminus": _percent([value - low for (low, _), value in zip(bounds, values, strict=True)]),
+                },
+            )
+        )
+    figure = _figure(traces, Both("training tokens", "训练词元"), Both("accuracy, %", "准确率（%）"), language)
+    return figure.update_xaxes(type="log")
+
+
+def _curves(board: Board) -> Iterator[tuple[str, list[tuple[float, float]]]]:
+    """Name and points of each stage trained by reinforcement in the runs of the board."""
+    runs = {cell.found.run.path: cell.found.run for cells in board.cells for cell in cells if cell and cell.found.run}
+    for run in runs.values():
+        for stage in run.info.stages:
+            if stage.kind == "rl" and stage.copy_of is None and (points := reward_and_kl(run, stage.name)):
+                yield f"{run.path.resolve().name} · {stage.title.get('en', stage.name)}", points
+
+
+def _reward_kl(curves: Sequence[tuple[str, list[tuple[float, float]]]], language: str) -> go.Figure:
+    import plotly.graph_objects as go
+
+    traces = [
+        go.Scatter(name=name, x=[kl for kl, _ in points], y=[reward for _, reward in points], mode="markers+lines")
+        for name, points in curves[:MOST]
+    ]
+    return _figure(traces, Both("KL to the reference, nats per reply", "与参考模型的 KL（纳特/回复）"), Both("reward", "奖励"), language)
+
+
+def _copies(board: Board) -> Iterator[tuple[int, int, int]]:
+    """(original's row, 4-bit copy's row, column) wherever both have a share."""
+    stages = {(row.run, row.stage): k for k, row in enumerate(board.rows)}
+    for k, (row, cells) in enumerate(zip(board.rows, board.cells, strict=True)):
+        stage = next((cell.found.stage for cell in cells if cell and cell.found.stage), None)
+        original = stages.get((row.run, stage.copy_of)) if stage and stage.copy_of else None
+        if original is not None:
+            for place, column in enumerate(board.columns):
+                if column.share and board.cells[original][place] and cells[place]:
+                    yield original, k, place
+
+
+def _four_bits(board: Board, pairs: Sequence[tuple[int, int, int]], language: str) -> go.Figure:
+    import plotly.graph_objects as go
+
+    heads, traces = board.heads(language), []
+    for side, name in ((0, Both("before", "量化前")), (1, Both("4 bits", "4 比特"))):
+        cells = [(board.cells[pair[side]][pair[2]], pair) for pair in pairs]
+        labels = [f"{board.rows[pair[0]].name(language)} · {' · '.join(heads[pair[2]][:2])}" for _, pair in cells]
+        values = _percent([(cell.score.value or 0.0) if cell else 0.0 for cell, _ in cells])
+        traces.append(go.Bar(name=name.of(language), x=labels, y=values))
+    return _figure(traces, Both("", ""), Both("accuracy, %", "准确率（%）"), language)
+
+
+def _costs(board: Board) -> Iterator[tuple[int, float, float]]:
+    """(row, GFLOPs a question, mean over chance) of models whose results count operations."""
+    places = rank(board).places
+    for k, (cells, place) in enumerate(zip(board.cells, places, strict=True)):
+        results = {cell.found.file: cell.found.result for cell in cells if cell}
+        asked = sum(score.n for result in results.values() for task in result.tasks.values() for score in task.methods.values())
+        flops = sum(result.speed.flops for result in results.values())
+        if place.value is not None and flops > 0 and asked:
+            yield k, flops / asked / 1e9, place.value
+
+
+def _cost(board: Board, costs: Sequence[tuple[int, float, float]], language: str) -> go.Figure:
+    import plotly.graph_objects as go
+
+    names = [board.rows[k].name(language) for k, *_ in costs]
+    few = len(costs) <= 2 * MOST
+    trace = go.Scatter(
+        x=[cost for _, cost, _ in costs],
+        y=_percent([value for *_, value in costs]),
+        text=names,
+        mode="markers+text" if few else "markers",
+        textposition="top center",
+        showlegend=False,
+    )
+    x, y = Both("GFLOPs a question and method", "每题每方法 GFLOPs"), Both("over chance, %", "超出随机（%）")
+    return _figure([trace], x, y, language).update_xaxes(type="log")
+
+
+def _forest(board: Board, standing: Standing, language: str) -> go.Figure:
+    import plotly.graph_objects as go
+
+    rows = [row for row in standing.ratings.rows if row.rating is not None][: 5 * MOST][::-1]
+    bounds = [row.ci95 or (row.rating or 0.0, row.rating or 0.0) for row in rows]
+    trace = go.Scatter(
+        x=[row.rating for row in rows],
+        y=[rated.name(row.player, standing, board).of(language) for row in rows],
+        mode="markers",
+        showlegend=False,
+        error_x={
+            "array": [high - (row.rating or 0.0) for (_, high), row in zip(bounds, rows, strict=True)],
+            "arrayminus": [(row.rating or 0.0) - low for (low, _), row in zip(bounds, rows, strict=True)],
+        },
+    )
+    return _figure([trace], Both("rating", "评分"), Both("", ""), language)
+
+
+def _elo(board: Board, standing: Standing, language: str) -> go.Figure:
+    import plotly.graph_objects as go
+
+    order = [row.player for row in standing.ratings.rows][:MOST]
+    traces = [
+        go.Scatter(
+            name=rated.name(player, standing, board).of(language),
+            x=[number for number, _ in standing.elo[player]],
+            y=[rating for _, rating in standing.elo[player]],
+            mode="lines",
+        )
+        for player in order
+    ]
+    return _figure(traces, Both("votes", "投票数"), Both("Elo", "Elo"), language)
+
+
+def _figure(traces: Sequence[Any], x: Both, y: Both, language: str) -> go.Figure:
+    import plotly.graph_objects as go
+
+    figure = go.Figure(list(traces))
+    figure.update_layout(
+        template="none",
+        colorway=COLOURS,
+        margin={"l": 60, "r": 20, "t": 20, "b": 60},
+        legend={"orientation": "h", "y": -0.25},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        barmode="group",
+    )
+    figure.update_xaxes(title_text=x.of(language), automargin=True)
+    return figure.update_yaxes(title_text=y.of(language), automargin=True)
+
+
+def _percent(shares: Any) -> list[float]:
+    return [round(100.0 * share, 3) for share in shares]

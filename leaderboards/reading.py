@@ -1,0 +1,46 @@
+"""A file with results, whoever wrote it: evalkit, lm-evaluation-harness, lighteval or OpenCompass."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from leaderboards.readers import lighteval, lm_eval, opencompass
+from modelkit.errors import DataError
+from modelkit.records import Result
+
+FOREIGN = ("results_*.json", "summary_*.csv")
+"""What the files of other harnesses are called."""
+FORMAT = 1
+"""The format of our own results."""
+
+
+def read(file: Path) -> tuple[list[Result], list[str]]:
+    """The results in *file*, and a sentence for everything in it that has no figure.
+
+    :raises DataError: when the file isn't there, is cut off, is of a newer format, or has a layout that nobody here knows.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"there is no result at {file}.") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{file} is no result file: it is no UTF-8 text.") from None
+    if opencompass.matches(text):
+        return opencompass.read(text, file.stem.removeprefix("summary_"))
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{file} is no result file, or is cut off: {error.msg} in line {error.lineno}.") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{file} is no result file: it holds no JSON object.")
+    for reader in (lighteval, lm_eval):
+        if reader.matches(content):
+            try:
+                return [reader.read(content)], []
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise DataError(f"{file} looks like {reader.HARNESS}'s, but can't be read ({type(error).__name__}: {error}).") from None
+    version = content.get("format")
+    if isinstance(version, int) and version > FORMAT:
+        raise DataError(f"{file} has format {version}, this version reads {FORMAT}: use the version that wrote it, or a newer one.")
+    return [Result.read(file)], []

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from leaderboards.board import make_board
+from leaderboards.collect import collect
+from leaderboards.reading import read
+from modelkit.errors import DataError
+from tests.leaderboards.conftest import choice
+
+LIGHTEVAL = {
+    "config_general": {"model_name": "org/model", "model_dtype": "torch.bfloat16", "start_time": 12.5},
+    "results": {
+        "leaderboard|mmlu:anatomy|5|0": {"acc": 0.25, "acc_stderr": 0.05},
+        "leaderboard|mmlu:virology|5|0": {"acc": 0.75, "acc_stderr": 0.05},
+        "leaderboard|mmlu:_average|5|0": {"acc": 0.5, "acc_stderr": 0.04},
+        "lighteval|gsm8k|0": {"extractive_match": 0.125, "extractive_match_stderr": 0.01},
+        "all": {"acc": 0.5},
+    },
+    "config_tasks": {
+        "leaderboard|mmlu:anatomy": {"effective_num_docs": 100},
+        "leaderboard|mmlu:virology": {"effective_num_docs": 50},
+        "lighteval|gsm8k|0": {"effective_num_docs": 1319},
+    },
+    "versions": {"leaderboard|mmlu:anatomy|5|0": 0},
+}
+OPENCOMPASS = """dataset,version,metric,mode,alpha,beta
+--------- Exam ---------,-,-,-,-,-
+lukaemon_mmlu_anatomy,a1b2c3,accuracy,ppl,30.00,40.00
+lukaemon_mmlu_virology,a1b2c3,accuracy,ppl,50.00,60.00
+mmlu,-,naive_average,ppl,40.00,50.00
+gsm8k,1d7fe4,accuracy,gen,12.50,-
+"""
+
+
+def test_lighteval_s_subsets_become_subjects_and_its_errors_intervals(tmp_path: Path) -> None:
+    file = tmp_path / "results_2025.json"
+    file.write_text(json.dumps(LIGHTEVAL))
+    [result], notes = read(file)
+    mmlu, gsm = result.tasks["mmlu@lighteval"], result.tasks["gsm8k@lighteval"]
+    assert (result.model.path, result.model.dtype, notes) == ("org/model", "bfloat16", [])
+    assert (mmlu.shots, mmlu.methods["acc"].n, mmlu.methods["acc"].value) == (5, 150, 0.5)
+    assert mmlu.methods["acc"].micro == pytest.approx((25 + 37.5) / 150)
+    assert set(mmlu.methods["acc"].subjects) == {"anatomy", "virology"}
+    assert (gsm.kind, gsm.methods["extractive_match"].n) == ("answer", 1319)
+    assert mmlu.methods["acc"].ci95 == pytest.approx((0.4216, 0.5784), abs=1e-3)
+
+
+def test_opencompass_summary_gives_each_model_a_result_and_names_what_is_missing(tmp_path: Path) -> None:
+    file = tmp_path / "summary_20250101.csv"
+    file.write_text(OPENCOMPASS)
+    results, notes = read(file)
+    assert [result.model.path for result in results] == ["alpha", "beta"]
+    mmlu = results[1].tasks["mmlu@opencompass"].methods["ppl"]
+    assert (mmlu.value, mmlu.official, sorted(mmlu.subjects)) == (0.5, "macro", ["lukaemon_mmlu_anatomy", "lukaemon_mmlu_virology"])
+    assert results[0].tasks["gsm8k@opencompass"].methods["gen"].value == 0.125
+    assert "gsm8k@opencompass" not in results[1].tasks
+    assert len(notes) == 1
+    assert "beta has no figure for 1 rows" in notes[0]
+
+
+def test_other_harnesses_scores_are_marked_and_never_share_a_column_with_ours(tmp_path: Path, write_result) -> None:
+    write_result(tmp_path / "ours", {"mmlu@hendrycks": {**choice(0.5), "shots": 5}})
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "results_2025.json").write_text(json.dumps(LIGHTEVAL))
+    board = make_board(collect([tmp_path]))
+    cells = [cell for row in board.cells for cell in row if cell]
+    assert len(cells) == len(board.columns) == 3
+    assert [[doubt.name for doubt in cell.doubts if doubt.name == "other_protocol"] for cell in cells] == [
+        [],
+        ["other_protocol"],
+        ["other_protocol"],
+    ]
+
+
+def test_a_newer_format_a_cut_file_and_another_layout_are_told_in_a_sentence(tmp_path: Path) -> None:
+    for text, expected in (
+        ('{"format": 2, "id": "x"}', "has format 2, this version reads 1"),
+        ('{"format": 1, "id": "x', "cut off"),
+        ("[]", "holds no JSON object"),
+        (json.dumps({"results": {"a|0": 3}, "config_general": []}), "looks like lighteval"),
+    ):
+        file = tmp_path / "results_x.json"
+        file.write_text(text)
+        with pytest.raises(DataError, match=expected):
+            read(file)
+
+
+def test_two_results_with_one_id_are_both_shown_and_flagged(tmp_path: Path, write_result) -> None:
+    write_result(tmp_path / "one" / "x", {"t": choice(0.5)}, "a", "sha256:a")
+    write_result(tmp_path / "two" / "x", {"t": choice(0.6)}, "b", "sha256:b")
+    collection = collect([tmp_path / "one", tmp_path / "two"])
+    assert collection.twins == {"x"}
+    doubts = [doubt.name for row in make_board(collection).cells for cell in row if cell for doubt in cell.doubts]
+    assert doubts == ["shared_id", "shared_id"]
