@@ -52,8 +52,8 @@ def page(site: Site) -> str:
             sections=sections,
             damaged=site.damaged,
             notes=site.notes,
-            style=_safe(style),
-            script=_safe(script),
+            style=style,
+            script=script,
             figures=figures,
             plotly=PLOTLY,
         )
@@ -70,10 +70,3 @@ def plotly_script() -> str:
 
 def _figure(plot: Plot, language: str) -> Any:
     return json.loads(plot.make(language).to_json())
-
-
-def _safe(own: str) -> Any:
-    """Our own file, which must not be escaped."""
-    from markupsafe import Markup
-
-    return Markup(own)

@@ -26,7 +26,7 @@ def test_stages_stand_in_the_run_s_order_and_the_best_of_each_column_is_marked(t
     assert board.heads() == [["pocket.choice", "perplexity", "0-shot", "n = 200", "chance 25.0 %"]]
     assert texts(board) == [
         ["pocket · BASE", "25.0 % [20.0, 30.0]"],
-        ["pocket · SFT", "85.0 % [80.0, 90.0]"],
+        ["pocket · SFT", "85.0 % ≈ [80.0, 90.0]"],
         ["pocket · RL", "90.0 % ★ [85.0, 95.0]"],
     ]
     assert [row.name("zh") for row in board.rows] == ["pocket · 基座", "pocket · 监督微调", "pocket · 强化学习"]
