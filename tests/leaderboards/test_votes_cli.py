@@ -107,7 +107,7 @@ def test_a_reward_model_trained_on_votes_agrees_with_people_more_than_before(sto
     checked = CliRunner().invoke(trainers, ["data", "check", "people.jsonl"])
     assert checked.exit_code == 0
     assert "preference, from messages" in checked.output
-    words = ["rm", "-m", str(run / "sft"), "--data", "people.jsonl", "--out", "runs/people", "--set", "steps=60", "--set", "lr=1e-3"]
+    words = ["rm", "-m", str(run / "sft"), "--data", "people.jsonl", "--out", "runs/people", "--set", "steps=10", "--set", "lr=1e-3"]
     trained = CliRunner().invoke(trainers, words)
     assert trained.exit_code == 0, trained.output
     done = call("agreement", "-m", str(run / "rm"), "-m", "runs/people/rm", "--out", "rows.jsonl")
