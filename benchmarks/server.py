@@ -109,6 +109,7 @@ async def over_http(client: httpx.AsyncClient, url: str, model: str, asked: list
 
 async def in_turn(url: str, name: str, loaded: Loaded, rounds: int) -> None:
     """Measure both by turns, after a round that is not counted, and print."""
+    assert isinstance(loaded.model, LlamaForCausalLM)
     rates: list[tuple[float, float]] = []
     firsts = []
     async with httpx.AsyncClient(timeout=600) as client:

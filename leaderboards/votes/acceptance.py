@@ -41,19 +41,19 @@ class Sorted:
 
 
 def sort_out(votes: Iterable[Vote], rules: Rules) -> Sorted:
-    """Judge the new ones among *votes* (all there are, oldest first); those accepted before count towards the caps.
+    """Judge the new ones among *votes* (all there are, oldest first); those accepted already, older or newer, count towards the caps.
 
     A vote is held back for the first of these that is true of it: ``not blind``, ``untimed``, ``too fast``, ``duplicate`` (the same
     session has voted on the same two replies), ``session full``, ``prompt full``.
     """
-    found = Sorted()
+    votes, found = list(votes), Sorted()
+    accepted = [vote for vote in votes if vote.status == "accepted"]
+    sessions = Counter(vote.session for vote in accepted)
+    prompts = Counter(vote.prompt[-1]["content"] for vote in accepted)
     seen: set[tuple[str, ...]] = set()
-    sessions: Counter[str] = Counter()
-    prompts: Counter[str] = Counter()
     for vote in votes:
         prompt = vote.prompt[-1]["content"]
         pair = (vote.session, *sorted((vote.a.sha256, vote.b.sha256)))
-        why = None
         if vote.status == "new":
             why = (
                 _in_itself(vote, rules)
@@ -65,10 +65,9 @@ def sort_out(votes: Iterable[Vote], rules: Rules) -> Sorted:
                 found.held_back.setdefault(why, []).append(vote.id)
             else:
                 found.accepted.append(vote.id)
+                sessions[vote.session] += 1
+                prompts[prompt] += 1
         seen.add(pair)
-        if why is None and vote.status != "rejected":
-            sessions[vote.session] += 1
-            prompts[prompt] += 1
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -44,7 +45,7 @@ def routes(service: Service) -> APIRouter:
                 pairs = zip(echoed, following, strict=True)
                 echoed = [_with(loaded, echo, likeliest, wish, stop) for echo, likeliest in pairs]
                 record.written = len(prompts) * wish.n
-            samples = [Sample(*_parts(echo), echo.finish or "length") for echo in echoed for _ in range(wish.n)]
+            samples = [replace(echo, finish=echo.finish or "length") for echo in echoed for _ in range(wish.n)]
             return EventStream(shape.at_once(samples, with_usage)) if wish.stream else JSONResponse(shape.answer(samples))
         writing = service.write(loaded, prompts, wish, wish.max_tokens, wish.logprobs or 0, True, record)
         before = [echo for echo in echoed for _ in range(wish.n)]
@@ -97,9 +98,5 @@ def _with(loaded: Loaded, prompt: Sample, likeliest: Likeliest, wish: Completion
 
 
 def _joined(prompt: Sample, sample: Sample) -> Sample:
-    parts = [a + b for a, b in zip(_parts(prompt), _parts(sample), strict=True)]
-    return Sample(*parts, sample.finish, sample.error)
-
-
-def _parts(sample: Sample) -> tuple:
-    return sample.text, sample.ids, sample.logprobs, sample.tops
+    text, ids, tops = prompt.text + sample.text, prompt.ids + sample.ids, prompt.tops + sample.tops
+    return Sample(text, ids, prompt.logprobs + sample.logprobs, tops, sample.finish, sample.error)

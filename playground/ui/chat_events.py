@@ -162,9 +162,9 @@ class Events:
 
     def show_own(self, apart: bool, *values: Any) -> Updates:
         """Settings in every column, which begin as those shared so far, or shared ones."""
-        shared = setting_of("", *values).shared
-        own = tuple(self._own(shared, name) for name in values[1 : 1 + COLUMNS]) if apart else None
-        updates = self._face.showing(Setting(shared=shared, own=own))
+        setting = setting_of("", *values)
+        own = (setting.shared,) * COLUMNS if apart else None
+        updates = self._face.showing(self._one_n(replace(setting, own=own)))
         return {part: updates[part] for column in self._face.columns for part in (column.folder, *column.own)}
 
     def link(self, prompt: str, request: gr.Request, *values: Any) -> Updates:
@@ -172,7 +172,7 @@ class Events:
         board = self._board(request)
         with visitor.told():
             asked = (prompt or "").strip() or (board.rounds[-1].prompt if board.rounds else "")
-            board.link = write_link(setting_of(asked, *values))
+            board.link = write_link(self._setting(asked, values))
         return {self._face.link: gr.Textbox(board.link, visible=True)}
 
     def export(self, kind: str) -> Handler:
@@ -198,12 +198,9 @@ class Events:
             board.clear()
             board.setting, board.link = linked, query
         setting = board.setting or Setting()
-        if setting.own:
-            own = zip(setting.own, (*setting.models, *[None] * COLUMNS), strict=False)
-            setting = replace(setting, own=tuple(self._own(settings, name) for settings, name in own))
         wanted = [name or None for name in setting.models] + [None] * (COLUMNS - len(setting.models))
         updates: Updates = self._offers((), bool(setting.models), len(setting.models), wanted, request)
-        updates |= self._conversations(request) | self._face.showing(setting)
+        updates |= self._conversations(request) | self._face.showing(self._one_n(setting))
         self._services.visited.set()
         return {**updates, self._face.prompt: setting.prompt if linked else ""}
 
@@ -218,7 +215,7 @@ class Events:
     def _ask(self, ask: Callable[[Board], bool], asked: int, values: Sequence[Any], request: gr.Request) -> Updates:
         board = self._board(request)
         with visitor.told():
-            setting = setting_of("", *values)
+            setting = self._setting("", values)
             if not ask(board):
                 return gr.skip()
         board.setting = setting
@@ -249,10 +246,23 @@ class Events:
             **{column.selector: offer(choices, value) for column, value in zip(face.columns, values, strict=True)},
         }
 
-    def _own(self, settings: ChatSettings, checkpoint: str | None) -> ChatSettings:
-        """A column's own settings have one n, which for a reward model is what it chooses from."""
-        choice = self._services.writers.choice(checkpoint, "en") if checkpoint else None
-        return replace(settings, n=settings.best_of) if choice and choice.kind == "reward" else settings
+    def _setting(self, prompt: str, values: Sequence[Any]) -> Setting:
+        """What is set; a reward-model column's own n is what it chooses from."""
+        setting = setting_of(prompt, *values)
+        return self._each(setting, lambda own: replace(own, best_of=own.n, n=1))
+
+    def _one_n(self, setting: Setting) -> Setting:
+        """The same the other way round: a column's own settings show one n."""
+        return self._each(setting, lambda own: replace(own, n=own.best_of))
+
+    def _each(self, setting: Setting, change: Callable[[ChatSettings], ChatSettings]) -> Setting:
+        """A setting with the own settings of its reward-model columns changed."""
+        if not setting.own:
+            return setting
+        judges = {choice.id for choice in self._services.writers.choices("en") if choice.kind == "reward"}
+        models = (*setting.models, *[""] * COLUMNS)
+        own = tuple(change(settings) if name in judges else settings for settings, name in zip(setting.own, models, strict=False))
+        return replace(setting, own=own)
 
     def _visible(self, count: int) -> Updates:
         return {column.box: gr.Column(visible=place < count) for place, column in enumerate(self._face.columns)}

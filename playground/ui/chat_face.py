@@ -89,7 +89,7 @@ def setting_of(prompt: str, *values: Any) -> Setting:
         models, rest = rest[:COLUMNS], rest[COLUMNS:]
         shared, (system, apart), own = rest[:6], rest[6:8], rest[8:]
         columns = [own[5 * place : 5 * place + 5] for place in range(COLUMNS)]
-        each = tuple(_settings([*column, column[-1]]) for column in columns) if apart else None
+        each = tuple(_settings([*column, shared[-1]]) for column in columns) if apart else None
         return Setting(tuple(name or "" for name in models[:count]), prompt, _settings(shared, system or ""), each)
     except (TypeError, ValueError, OverflowError):
         raise UserError("a setting is no number: put one in its place.") from None

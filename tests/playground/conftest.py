@@ -88,7 +88,10 @@ def visit(chromium: Browser) -> Iterator[Visit]:
         page = context.new_page()
         page.on("console", lambda message: errors.append(message.text) if _is_trouble(message) else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: None if request.url.startswith((address, "data:", "blob:")) else errors.append(request.url))
+        page.on(
+            "request",
+            lambda request: None if request.url.startswith((address.split("?")[0], "data:", "blob:")) else errors.append(request.url),
+        )
         page.goto(address)
         page.locator("#pg-head").wait_for()
         return page

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -32,11 +33,11 @@ def served(finished_run: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def client(served: Server) -> openai.OpenAI:
+def client(served: Server) -> Any:
     return openai.OpenAI(base_url=served.url, api_key="none", max_retries=0)
 
 
-def test_the_ready_checkpoints_are_listed_with_their_context(served: Server, client: openai.OpenAI) -> None:
+def test_the_ready_checkpoints_are_listed_with_their_context(served: Server, client: Any) -> None:
     listed = {model.id: model for model in client.models.list()}
     assert list(listed) == ["pocket/base", "pocket/sft", "pocket/rm", "pocket/rl"]
     assert listed[MODEL].model_extra is not None
@@ -45,7 +46,7 @@ def test_the_ready_checkpoints_are_listed_with_their_context(served: Server, cli
     assert httpx.get(f"{served.root}/health").json()["status"] == "ok"
 
 
-def test_a_greedy_reply_is_the_models_own(client: openai.OpenAI, finished_run: Path) -> None:
+def test_a_greedy_reply_is_the_models_own(client: Any, finished_run: Path) -> None:
     path = finished_run / "sft"
     model, tokenizer = checkpoint.load_model(path), checkpoint.load_tokenizer(path)
     prompt = encode_prompt(tokenizer, ASK)
@@ -57,7 +58,7 @@ def test_a_greedy_reply_is_the_models_own(client: openai.OpenAI, finished_run: P
     assert (told.usage.prompt_tokens, told.usage.completion_tokens) == (len(prompt), len(alone.ids))
 
 
-def test_a_stream_adds_up_to_the_whole_and_ends_with_the_counts(client: openai.OpenAI) -> None:
+def test_a_stream_adds_up_to_the_whole_and_ends_with_the_counts(client: Any) -> None:
     wish = {"model": MODEL, "messages": ASK, "max_tokens": 40, "seed": 3, "n": 3}
     whole = client.chat.completions.create(**wish)
     texts, reasons, usage = [""] * 3, [None] * 3, None
@@ -74,7 +75,7 @@ def test_a_stream_adds_up_to_the_whole_and_ends_with_the_counts(client: openai.O
     assert usage.completion_tokens == whole.usage.completion_tokens
 
 
-def test_log_probabilities_are_the_models_own(client: openai.OpenAI, finished_run: Path) -> None:
+def test_log_probabilities_are_the_models_own(client: Any, finished_run: Path) -> None:
     told = client.chat.completions.create(model=MODEL, messages=ASK, max_tokens=6, temperature=0, logprobs=True, top_logprobs=4)
     tokenizer, model = checkpoint.load_tokenizer(finished_run / "sft"), checkpoint.load_model(finished_run / "sft")
     ids = encode_prompt(tokenizer, ASK)
@@ -90,7 +91,7 @@ def test_log_probabilities_are_the_models_own(client: openai.OpenAI, finished_ru
     assert written.decode(errors="ignore").strip() == (told.choices[0].message.content or "").replace("\ufffd", "").strip()
 
 
-def test_a_stop_string_ends_the_reply_and_is_no_part_of_it(client: openai.OpenAI) -> None:
+def test_a_stop_string_ends_the_reply_and_is_no_part_of_it(client: Any) -> None:
     wish = {"model": MODEL, "messages": ASK, "max_tokens": 40, "temperature": 0}
     text = client.chat.completions.create(**wish).choices[0].message.content or ""
     mark = text[len(text) // 2 :][:2]
@@ -98,7 +99,7 @@ def test_a_stop_string_ends_the_reply_and_is_no_part_of_it(client: openai.OpenAI
     assert (told.message.content, told.finish_reason) == (text[: text.index(mark)].strip(), "stop")
 
 
-def test_extensions_of_sampling_are_taken(client: openai.OpenAI) -> None:
+def test_extensions_of_sampling_are_taken(client: Any) -> None:
     wish = {"model": MODEL, "messages": ASK, "max_tokens": 12, "seed": 1}
     greedy = client.chat.completions.create(**wish, temperature=0).choices[0].message.content
     for extension in ({"top_k": 1}, {"min_p": 0.999999}, {"top_k": 1, "repetition_penalty": 1.0}):
@@ -106,24 +107,24 @@ def test_extensions_of_sampling_are_taken(client: openai.OpenAI) -> None:
     assert client.chat.completions.create(**wish, extra_body={"top_k": 1, "repetition_penalty": 0.05}).choices[0].message.content != greedy
 
 
-def test_the_oldest_turns_are_dropped_and_the_answer_says_so(client: openai.OpenAI) -> None:
+def test_the_oldest_turns_are_dropped_and_the_answer_says_so(client: Any) -> None:
     old = [{"role": "user", "content": "one two three four five " * 8}, {"role": "assistant", "content": "six"}]
     system = {"role": "system", "content": "Be short."}
     told = client.chat.completions.with_raw_response.create(model=MODEL, messages=[system, *old * 4, *ASK], max_tokens=8)
-    dropped = told.parse().model_extra["dropped_turns"]  # type: ignore[index]
+    dropped = told.parse().model_extra["dropped_turns"]
     assert 0 < dropped <= 4
     assert told.headers["X-Dropped-Turns"] == str(dropped)
     shorter = client.chat.completions.create(model=MODEL, messages=[system, *(old * 4)[2 * dropped :], *ASK], max_tokens=8)
     assert shorter.usage is not None
-    assert shorter.usage.prompt_tokens == told.parse().usage.prompt_tokens  # type: ignore[union-attr]
+    assert shorter.usage.prompt_tokens == told.parse().usage.prompt_tokens
     assert shorter.model_extra is not None
     assert shorter.model_extra["dropped_turns"] == 0
 
 
-def test_the_second_turn_of_a_chat_reads_what_is_new(client: openai.OpenAI) -> None:
+def test_the_second_turn_of_a_chat_reads_what_is_new(client: Any) -> None:
     first = client.chat.completions.create(model="pocket/rl", messages=ASK, max_tokens=20, seed=5)
     again = [*ASK, {"role": "assistant", "content": first.choices[0].message.content}, *ASK]
-    second = client.chat.completions.create(model="pocket/rl", messages=again, max_tokens=4)  # type: ignore[arg-type]
+    second = client.chat.completions.create(model="pocket/rl", messages=again, max_tokens=4)
     assert first.usage is not None
     assert second.usage is not None
     assert second.usage.prompt_tokens_details is not None
@@ -132,7 +133,8 @@ def test_the_second_turn_of_a_chat_reads_what_is_new(client: openai.OpenAI) -> N
 
 def test_64_at_once_each_get_their_own_reply(served: Server) -> None:
     async def everybody() -> list[str]:
-        async with openai.AsyncOpenAI(base_url=served.url, api_key="none", max_retries=0) as client:
+        async with openai.AsyncOpenAI(base_url=served.url, api_key="none", max_retries=0) as opened:
+            client: Any = opened
 
             async def one(number: int) -> str:
                 messages: list[Message] = [{"role": "user", "content": f"{number} 加 {number} 等于多少？"}]
@@ -162,8 +164,8 @@ LONG = {"model": "long/sft", "messages": ASK, "max_tokens": 90_000, "temperature
 
 
 def test_whoever_goes_away_frees_the_row(endless: Server) -> None:
-    client = openai.OpenAI(base_url=endless.url, api_key="none", max_retries=0)
-    stream = client.chat.completions.create(**LONG, stream=True)  # type: ignore[call-overload]
+    client: Any = openai.OpenAI(base_url=endless.url, api_key="none", max_retries=0)
+    stream = client.chat.completions.create(**LONG, stream=True)
     assert len([chunk for _, chunk in zip(range(5), stream, strict=False)]) == 5
     assert endless.metric("playground_samples_live") == 1
     stream.close()
@@ -176,8 +178,8 @@ def test_whoever_goes_away_frees_the_row(endless: Server) -> None:
 
 
 def test_a_short_request_gets_past_a_long_one(endless: Server) -> None:
-    client = openai.OpenAI(base_url=endless.url, api_key="none", max_retries=0)
-    with client.chat.completions.create(**LONG, stream=True) as stream:  # type: ignore[call-overload]
+    client: Any = openai.OpenAI(base_url=endless.url, api_key="none", max_retries=0)
+    with client.chat.completions.create(**LONG, stream=True) as stream:
         next(iter(stream))
         told = client.chat.completions.create(model="long/sft", messages=ASK, max_tokens=3)
         assert told.choices[0].finish_reason in ("length", "stop")

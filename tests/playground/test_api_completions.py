@@ -34,7 +34,7 @@ def served(path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def client(served: Server) -> openai.OpenAI:
+def client(served: Server) -> Any:
     return openai.OpenAI(base_url=served.url, api_key="none", max_retries=0)
 
 
@@ -44,7 +44,7 @@ def reference(path: Path, ids: list[int]) -> torch.Tensor:
         return checkpoint.load_model(path)(torch.tensor([ids])).logits[0].float().log_softmax(-1)
 
 
-def test_a_prompt_may_be_a_text_ids_or_a_list_of_either(client: openai.OpenAI, path: Path) -> None:
+def test_a_prompt_may_be_a_text_ids_or_a_list_of_either(client: Any, path: Path) -> None:
     texts = ["Question: What is it?\nAnswer:", "the capital of"]
     tokenizer = checkpoint.load_tokenizer(path)
     ids = [list(tokenizer(text)["input_ids"]) for text in texts]
@@ -59,13 +59,13 @@ def test_a_prompt_may_be_a_text_ids_or_a_list_of_either(client: openai.OpenAI, p
     assert twice.usage.prompt_tokens == sum(map(len, ids))
 
 
-def test_a_text_goes_on_with_the_blank_between_words(client: openai.OpenAI, path: Path) -> None:
+def test_a_text_goes_on_with_the_blank_between_words(client: Any, path: Path) -> None:
     told = client.completions.create(model="tiny", prompt="Question: What is it?\nAnswer:", max_tokens=1, temperature=0)
     assert told.choices[0].text in (" A", " B", " C", " D")
 
 
 @pytest.mark.parametrize("new", [0, 1, 3])
-def test_an_echoed_prompt_has_the_models_own_log_probabilities(client: openai.OpenAI, path: Path, new: int) -> None:
+def test_an_echoed_prompt_has_the_models_own_log_probabilities(client: Any, path: Path, new: int) -> None:
     tokenizer = checkpoint.load_tokenizer(path)
     text = "Question: What is the capital of land 7?\nAnswer: 中国"
     told = client.completions.create(model="tiny", prompt=text, max_tokens=new, temperature=0, echo=True, logprobs=3).choices[0]
@@ -86,7 +86,7 @@ def test_an_echoed_prompt_has_the_models_own_log_probabilities(client: openai.Op
     assert told.finish_reason in ("length", "stop")
 
 
-def test_echo_streams_too(client: openai.OpenAI) -> None:
+def test_echo_streams_too(client: Any) -> None:
     wish: dict[str, Any] = {"model": "tiny", "prompt": "What is it?", "temperature": 0, "echo": True}
     for more in ({"max_tokens": 5}, {"max_tokens": 1, "logprobs": 2}, {"max_tokens": 5, "logprobs": 0}):
         whole = client.completions.create(**wish, **more).choices[0]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -21,9 +22,9 @@ def test_a_stopped_server_finishes_what_is_under_way_and_takes_nothing_new(tmp_p
     fake_run.create(tmp_path / "long")
     fake_run.write_checkpoint(tmp_path / "long", fake_run.STAGES[1], context=4096)
     with server("-m", tmp_path / "long" / "sft") as running:
-        client = openai.OpenAI(base_url=running.url, api_key="none", max_retries=0)
+        client: Any = openai.OpenAI(base_url=running.url, api_key="none", max_retries=0)
         wish = {"model": "long/sft", "messages": ASK, "max_tokens": 1500, "temperature": 0}
-        stream = iter(client.chat.completions.create(**wish, stream=True))  # type: ignore[call-overload]
+        stream = iter(client.chat.completions.create(**wish, stream=True))
         next(stream)
         running.process.send_signal(signal.SIGTERM)
         last = [chunk.choices[0].finish_reason for chunk in stream][-1]
@@ -36,8 +37,8 @@ def test_a_stopped_server_finishes_what_is_under_way_and_takes_nothing_new(tmp_p
 
 def test_each_request_is_one_line_of_the_log_without_what_was_said(finished_run: Path) -> None:
     with server("--runs", finished_run, PLAYGROUND_API_KEY="sk-secret") as running:
-        client = openai.OpenAI(base_url=running.url, api_key="sk-secret", max_retries=0)
-        told = client.chat.completions.with_raw_response.create(model="pocket/rl", messages=ASK, max_tokens=5)  # type: ignore[arg-type]
+        client: Any = openai.OpenAI(base_url=running.url, api_key="sk-secret", max_retries=0)
+        told = client.chat.completions.with_raw_response.create(model="pocket/rl", messages=ASK, max_tokens=5)
         id = told.headers["X-Request-Id"]
         assert told.parse().id == id
         assert httpx.get(f"{running.url}/models").status_code == 401
