@@ -71,7 +71,6 @@ def test_other_harnesses_scores_are_marked_and_never_share_a_column_with_ours(tm
     assert len(cells) == len(board.columns) == 3
     marked = [any(doubt.name == "other_protocol" for doubt in cell.doubts) for cell in cells]
     assert sorted(marked) == [False, True, True]
-    assert [cell.value for cell, mark in zip(cells, marked, strict=True) if not mark] == [0.5]
 
 
 def test_a_newer_format_a_cut_file_and_another_layout_are_told_in_a_sentence(tmp_path: Path) -> None:
