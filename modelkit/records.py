@@ -161,10 +161,10 @@ class Vote(BaseModel):
     @property
     def agreed(self) -> bool | None:
         """Whether the rewards say the same as the person. ``None`` without rewards or a better side; equal rewards don't agree."""
-        if self.decided is None or self.a.reward is None or self.b.reward is None:
+        if self.decided is None:
             return None
-        better, worse = self.decided
-        return (better.reward or 0.0) > (worse.reward or 0.0)
+        better, worse = (side.reward for side in self.decided)
+        return None if better is None or worse is None else better > worse
 
 
 class Conversation(BaseModel):
