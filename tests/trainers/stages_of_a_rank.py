@@ -62,7 +62,7 @@ def judge(world: World, settings: Optimisation) -> PreTrainedModel:
     if settings.lora is None:
         return whole
     headed = with_scalar_head(world.model())
-    headed.score.weight.data.copy_(whole.score.weight)  # type: ignore[union-attr, operator]
+    headed.score.load_state_dict(whole.score.state_dict())  # type: ignore[union-attr]
     return lora.adapt(headed, settings, "reward").model
 
 

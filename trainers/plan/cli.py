@@ -111,7 +111,8 @@ def _of_recipe(path: Path, model: Path | None, devices: int, length: int) -> lis
         name: Any = {"base": "pretrain", "rl": "ppo"}.get(checkpoint, checkpoint)
         rows = getattr(section, "prompts", 0) * getattr(section, "samples", 1)
         step = rows * length if rows else section.tokens
-        extra = {"rows": rows or 64, "epochs": getattr(section, "epochs", 1), "share": getattr(section, "share_backbone", False)}
+        extra: dict[str, Any] = {"rows": rows or 64, "epochs": getattr(section, "epochs", 1)}
+        extra["share"] = getattr(section, "share_backbone", False)
         settings = (section.lora, section.gradient_checkpointing, section.optimiser)
         requests.append(Request(config, name, step, section.micro_tokens, length, devices, dtype_of(section.dtype), *settings, **extra))
     return requests
