@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from leaderboards import rated
@@ -42,31 +43,31 @@ def plots(board: Board, standings: Sequence[Standing] = ()) -> list[Plot]:
         if column.share and sum(bool(part) for part in parts.values()) and len({name for part in parts.values() for name in part}) > 1:
             heads = Both(*(" · ".join(board.heads(language)[place][:2]) for language in ("en", "zh")))
             title = Both(f"{heads.en} by category", f"{heads.zh}（按类别）")
-            found.append(Plot(f"categories-{place}", title, lambda language, parts=parts: _bars(board, parts, language)))
+            found.append(Plot(f"categories-{place}", title, partial(_bars, board, parts)))
             names = dict.fromkeys(name for part in parts.values() for name in part)
             if _RADAR[0] <= len(names) <= _RADAR[1]:
                 radar = Both(f"{heads.en}: radar", f"{heads.zh}：雷达图")
-                found.append(Plot(f"radar-{place}", radar, lambda language, parts=parts: _radar(board, parts, language)))
+                found.append(Plot(f"radar-{place}", radar, partial(_radar, board, parts)))
     tokens = list(_tokens(board))
     if tokens:
         title = Both("Score against training tokens", "成绩与训练词元数")
-        found.append(Plot("tokens", title, lambda language: _against_tokens(board, tokens, language)))
+        found.append(Plot("tokens", title, partial(_against_tokens, board, tokens)))
     if curves := list(_curves(board)):
         title = Both("Reward against KL, by step", "奖励与 KL（按步）")
-        found.append(Plot("reward-kl", title, lambda language: _reward_kl(curves, language)))
+        found.append(Plot("reward-kl", title, partial(_reward_kl, curves)))
     if pairs := list(_copies(board)):
         title = Both("Accuracy before and after 4 bits", "4 比特量化前后")
-        found.append(Plot("four-bits", title, lambda language: _four_bits(board, pairs, language)))
+        found.append(Plot("four-bits", title, partial(_four_bits, board, pairs)))
     if costs := list(_costs(board)):
-        found.append(Plot("cost", Both("Cost against quality", "成本与质量"), lambda language: _cost(board, costs, language)))
+        found.append(Plot("cost", Both("Cost against quality", "成本与质量"), partial(_cost, board, costs)))
     for place, standing in enumerate(standings):
         who = rated.source(standing)
         if any(row.rating is not None for row in standing.ratings.rows):
             title = Both(f"Ratings: {who.en}", f"评分：{who.zh}")
-            found.append(Plot(f"ratings-{place}", title, lambda language, one=standing: _forest(board, one, language)))
+            found.append(Plot(f"ratings-{place}", title, partial(_forest, board, standing)))
         if standing.elo:
             title = Both("Elo over time (history only: it depends on the order)", "Elo 历史（仅供回顾：取决于先后顺序）")
-            found.append(Plot(f"elo-{place}", title, lambda language, one=standing: _elo(board, one, language)))
+            found.append(Plot(f"elo-{place}", title, partial(_elo, board, standing)))
     return found
 
 
@@ -115,8 +116,8 @@ def _against_tokens(board: Board, points: Sequence[tuple[int, int, Cell, int]], 
     heads, traces = board.heads(language), []
     for (place, run), own in list(groups.items())[: 2 * MOST]:
         ordered = sorted(own, key=lambda point: point[3])
-        bounds = [cell.score.ci95 or (cell.score.value, cell.score.value) for _, _, cell, _ in ordered]
         values = [cell.score.value or 0.0 for _, _, cell, _ in ordered]
+        bounds = [cell.score.ci95 or (value, value) for (_, _, cell, _), value in zip(ordered, values, strict=True)]
         traces.append(
             go.Scatter(
                 name=f"{run} · {' · '.join(heads[place][:2])}",

@@ -65,8 +65,8 @@ def upload(uploads: list[Upload], private: bool = False) -> list[str]:
     api, done = HfApi(), []
     try:
         for one in uploads:
-            sdk = {"space_sdk": "static"} if one.kind == "space" else {}
-            api.create_repo(one.repository, repo_type=one.kind, private=private, exist_ok=True, **sdk)
+            sdk = "static" if one.kind == "space" else None
+            api.create_repo(one.repository, repo_type=one.kind, private=private, exist_ok=True, space_sdk=sdk)
             operations = [CommitOperationAdd("README.md", one.readme.encode())]
             operations += [CommitOperationAdd(file.name, str(file)) for file in one.files]
             commit = api.create_commit(one.repository, operations, commit_message="Update the leaderboard", repo_type=one.kind)

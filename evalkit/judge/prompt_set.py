@@ -46,7 +46,7 @@ class Prompt(BaseModel):
         return self
 
     @property
-    def key(self) -> tuple[Language, str]:
+    def key(self) -> tuple[str, str]:
         """What tells it from every other prompt of its set."""
         return self.language, self.id
 

@@ -31,7 +31,8 @@ def test_the_order_in_which_two_replies_were_shown_does_not_matter() -> None:
 
 def test_kappa_is_agreement_beyond_chance() -> None:
     # Cohen's own kind of table: 20 both yes, 5 and 10 apart, 15 both no: p_o = .7, p_e = .5
-    pairs: list[tuple[Winner, Winner]] = [("a", "a")] * 20 + [("a", "b")] * 5 + [("b", "a")] * 10 + [("b", "b")] * 15
+    table: list[tuple[Winner, Winner, int]] = [("a", "a", 20), ("a", "b", 5), ("b", "a", 10), ("b", "b", 15)]
+    pairs = [(ours, theirs) for ours, theirs, times in table for _ in range(times)]
     assert agreement.kappa(pairs) == pytest.approx(0.4)
     assert agreement.kappa([("a", "a")] * 5) is None
     assert agreement.kappa([("a", "b"), ("b", "a")]) == -1.0

@@ -271,7 +271,7 @@ def votes(file: Path, winners: list[str]) -> Path:
             messages = [{"role": "user", "content": f"Question {i}?"}, {"role": "assistant", "content": text}]
             mark = sha256_of_messages(messages)  # type: ignore[arg-type]
             sides[name] = {"checkpoint": f"run/{name}", "fingerprint": name, "messages": messages, "sha256": mark}
-        rows.append(Vote(id=str(i), time=i, session="s", winner=winner, language="en", category="chat", **sides).model_dump())  # type: ignore[arg-type]
+        rows.append(Vote(id=str(i), time=i, session="s", winner=winner, language="en", category="chat", **sides).model_dump())
     write_jsonl(file, rows)
     return file
 

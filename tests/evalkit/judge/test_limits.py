@@ -87,7 +87,7 @@ def test_keys_are_by_content_whatever_the_order_of_names() -> None:
 def test_a_judging_that_was_killed_asks_only_the_rest(tmp_path: Path, prompts: Path) -> None:
     file = answers(tmp_path / "a.jsonl", "a", [f"answer {i}" for i in range(8)])
     slow = JudgeServer()
-    slow.script = lambda number, body: time.sleep(0.3)  # type: ignore[func-returns-value]
+    slow.script = lambda number, body: time.sleep(0.3)
     with judging(slow) as server:
         arguments = ["judge", "score", "-m", str(file), "-p", str(prompts), "--judge-url", server.url, "--judge-model", NAME]
         arguments += ["--out", str(tmp_path / "out"), "--concurrency", "1"]
