@@ -16,7 +16,7 @@ from modelkit.errors import DataError
 from modelkit.fingerprint import sha256_of_messages, sha256_of_text
 from modelkit.records import Answered
 
-Key = tuple[str, Language, str, int]
+Key = tuple[str, str, str, int]
 """Model, language, prompt's id, turn."""
 
 

@@ -35,6 +35,8 @@ _TEMPERATURES = {
 }
 """At which MT-bench has its categories answered (FastChat, llm_judge/common.py); 0.7 for all others."""
 
+_BEGINNING = 60
+
 
 @dataclass(frozen=True)
 class Row:
@@ -102,9 +104,9 @@ def _fields(place: str, number: int, entry: dict[str, Any], answers: dict[str, l
 
 
 def _language(entry: dict[str, Any], turns: Any) -> str:
-    """The language in which the task is put: an ``input`` to work on may be in another one."""
+    """The language in which the task begins: what it is about may be in another one."""
     said = entry.get("instruction") or (turns[0] if isinstance(turns, list) and turns else "")
-    return "en" if same_language("text", str(said)) else "zh"
+    return "en" if same_language("text", str(said)[:_BEGINNING]) else "zh"
 
 
 def _ours(entry: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from evalkit.judge.judges import MAX_TOKENS, Replies, Reply
 from evalkit.judge.limits import Pace, Spending, estimated_tokens
 from evalkit.judge.wording import Question
 from evalkit.models.retry import Failed, Patience
-from evalkit.models.server import Endpoint, Server
+from evalkit.models.server import Endpoint, Server, finished
 from modelkit.chat import Message
 from modelkit.errors import UserError
 from modelkit.fingerprint import sha256_of_text
@@ -91,7 +90,7 @@ class ServedJudge:
             on_replies([place for place, _ in asked], [reply for _, reply in asked])
 
         groups = [[i] for i in range(len(questions))]
-        asyncio.run(self.server.each(groups, ask, hand_over, lambda failure: Reply(reason=failure.reason)))
+        finished(self.server.each(groups, ask, hand_over, lambda failure: Reply(reason=failure.reason)))
         if self._stopped:
             raise UserError(
                 f"--max-cost {self.spending.limit:g} is reached ({self.spending}): what was judged is kept; "
@@ -136,7 +135,7 @@ def connect(endpoint: Endpoint, spending: Spending, pace: Pace, max_tokens: int 
         async with server.connected():
             return await _manners(server)
 
-    return ServedJudge(server, asyncio.run(look()), spending, pace, max_tokens)
+    return ServedJudge(server, finished(look()), spending, pace, max_tokens)
 
 
 _PROBE: list[Message] = [{"role": "user", "content": 'Reply with the JSON object {"ready": true} and nothing else.'}]

@@ -95,8 +95,8 @@ def _object(text: str) -> dict[str, Any] | None:
 def _structured_score(found: dict[str, Any], criteria: Sequence[str]) -> Verdict:
     given: dict[str, float] = {}
     reasons: list[str] = []
-    entries = found.get("criteria")
-    entries = entries if isinstance(entries, dict) else {}
+    listed = found.get("criteria")
+    entries: dict[str, Any] = listed if isinstance(listed, dict) else {}
     for name in criteria:
         entry = entries.get(name)
         entry = entry if isinstance(entry, dict) else {"score": entry}

@@ -13,7 +13,7 @@ from evalkit.encoding import Encoder, PromptEncoder, Said, Untokenised
 from evalkit.models.face import Letters, Prompt, Reading, Readings, Replies, Reply, Wanted
 from evalkit.models.probe import Abilities, probe
 from evalkit.models.retry import Failed, Patience
-from evalkit.models.server import Endpoint, Server
+from evalkit.models.server import Endpoint, Server, finished
 from evalkit.models.wire import Completion
 from modelkit.checkpoint import read_tokenizer
 from modelkit.errors import EndpointError
@@ -176,7 +176,7 @@ class EndpointModel:
         on_batch: Callable[[list[int], list[A]], None],
         unanswered: Callable[[Failed], A],
     ) -> None:
-        asyncio.run(self.server.each(groups, ask, on_batch, unanswered))
+        finished(self.server.each(groups, ask, on_batch, unanswered))
 
     def _askable(self, prompts: Sequence[Prompt], wanted: Wanted, on_batch: Callable[[list[int], list[A]], None], uncut: A) -> list[int]:
         """The places of prompts that are to be asked; those too long for a chat, which takes no tokens, get *uncut* at once."""
@@ -217,7 +217,7 @@ def connect(endpoint: Endpoint, chat: bool) -> EndpointModel:
         async with server.connected():
             return await probe(server)
 
-    return EndpointModel(server, asyncio.run(look()), encoder)
+    return EndpointModel(server, finished(look()), encoder)
 
 
 def _sent(prompt: Prompt) -> Sent:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import openai
 
 A = TypeVar("A")
+T = TypeVar("T")
 R = TypeVar("R", bound=Read)
 _STREAK = 8
 _REMEDIES = {
@@ -179,6 +181,16 @@ class Server:
         assert self._client is not None, "requests are made within connected()"
         send = self._client.get(path, cast_to=str) if method == "GET" else self._client.post(path, body=body, cast_to=str)
         return read(kind, await send)
+
+
+def finished(work: Coroutine[Any, Any, T]) -> T:
+    """Do *work* to its end, in a thread of its own where an event loop is at work already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as beside:
+        return beside.submit(asyncio.run, work).result()
 
 
 def _differ(failures: Sequence[Failed]) -> bool:

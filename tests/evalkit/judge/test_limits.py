@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ import pytest
 from evalkit.judge import limits
 from evalkit.judge.cache import Table, key_of
 from evalkit.judge.limits import Pace, Prices, Spending, estimated_tokens
+from evalkit.models.server import finished
 from modelkit.errors import UserError
 from tests.evalkit.command import evalkit
 from tests.evalkit.judge.conftest import answers
@@ -53,11 +53,11 @@ def test_a_pace_spreads_requests_evenly_and_learns_what_they_took(monkeypatch: p
     monkeypatch.setattr(limits.time, "monotonic", lambda: 100.0)
     pace = Pace(tokens_per_minute=600)
     for tokens in (100, 100):
-        asyncio.run(pace.take(tokens))
+        finished(pace.take(tokens))
     pace.correct(expected=100, taken=40)
-    asyncio.run(pace.take(1))
+    finished(pace.take(1))
     assert waits == pytest.approx([0.0, 10.0, 14.0])
-    asyncio.run(Pace().take(10**9))  # without a limit nobody waits
+    finished(Pace().take(10**9))  # without a limit nobody waits
     assert len(waits) == 3
 
 
