@@ -76,7 +76,7 @@ class Loaded:
 
 @dataclass
 class LoadedReward:
-    """A reward model in memory, with the rewards of SFT replies that give its own a meaning. It is asked on its worker's thread."""
+    """A reward or value model in memory, with the rewards of SFT replies that give its own a meaning. Asked on its worker's thread."""
 
     model: RewardModel
     reference: RewardReference | None
@@ -178,6 +178,18 @@ class Models:
         loaded = self._load(judge) if judge else None
         return loaded if isinstance(loaded, LoadedReward) else None
 
+    def critic(self, entry: Entry) -> LoadedReward | None:
+        """The loaded value model of the run that *entry* belongs to, or ``None`` while it has none.
+
+        :raises UserError: when its files are not whole or it is larger than the memory budget.
+        """
+        run = entry.run
+        stage = next((stage for stage in reversed(run.ready()) if stage.kind == "critic"), None) if run else None
+        if run is None or stage is None:
+            return None
+        loaded = self._load(Entry(f"{run.path.name}/{stage.name}", run.checkpoint(stage.name), stage.kind, stage.title, run))
+        return loaded if isinstance(loaded, LoadedReward) else None
+
     def load_all(self) -> None:
         """Load everything that is offered.
 
@@ -263,7 +275,7 @@ class Models:
             return Worker(engine, entry.id, self._idle_seconds, lambda: self._rest(key))
 
         device = self._device or choose_device()
-        if entry.kind == "reward":
+        if entry.kind in ("reward", "critic"):
             return LoadedReward(RewardModel.load(entry.path, device), RewardReference.read(entry.path), worker(None))
         model, tokenizer = checkpoint.load_model(entry.path, dtype=self._dtype, device=device), checkpoint.load_tokenizer(entry.path)
         pack(model)

@@ -20,7 +20,7 @@ from playground.models import Models
 from playground.settings import Settings
 from playground.texts import Language
 from playground.training import Trainer, Watches
-from playground.ui import arena, chat, leaderboard, train
+from playground.ui import arena, chat, leaderboard, microscope, train
 from playground.ui.front import Front
 from playground.ui.head import head
 from playground.ui.headers import ContentPolicy
@@ -69,6 +69,7 @@ def build(settings: Settings, services: Services) -> gr.Blocks:
         with gr.Tabs(selected=(first := _first_tab(services)), elem_id="pg-tabs") as tabs:
             chat.build(page, services, I18N)
             arena.build(page, services, I18N)
+            microscope.build(page, services, I18N)
             train.build(page, services, I18N)
             leaderboard.build(page, services, I18N)
 
