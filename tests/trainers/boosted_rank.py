@@ -45,7 +45,9 @@ def main(name: str, device: str, folder: Path) -> None:
         stand_in_for_a_gpu()
     with distributed.joined("ddp", device=device) as joint:
         strategy = distributed.build(name, joint.device)
-        findings = {stage: ranks.beside(expected[stage], stage, world, distributed.build(name, joint.device)) for stage in STAGES}
+        findings: dict[str, Any] = {
+            stage: ranks.beside(expected[stage], stage, world, distributed.build(name, joint.device)) for stage in STAGES
+        }
         stage = ranks.sft(world, strategy)
         ranks.train(stage, end=2)
         checkpointing.save(stage, 2, ranks.COUNTERS, folder)
@@ -53,8 +55,9 @@ def main(name: str, device: str, folder: Path) -> None:
         resumed = ranks.sft(world, strategy)
         assert checkpointing.resume(resumed, folder) is not None
         ranks.train(resumed, start=2)
-        findings["resumed"] = {"distance": ranks.distance(ranks.weights(resumed), ranks.weights(stage))}
+        whole, again = ranks.weights(stage), ranks.weights(resumed)
         if strategy.rank == 0:
+            findings["resumed"] = {"distance": ranks.distance(again, whole)}
             (folder / "findings.json").write_text(json.dumps(findings), encoding="utf-8")
 
 
