@@ -36,7 +36,7 @@ def test_our_side_of_every_stage_is_measured_on_random_tokens(tmp_path: Path) ->
 @pytest.mark.slow
 def test_the_gpu_benchmark_runs_on_a_cpu_with_its_smallest_shape() -> None:
     shown = run("benchmarks.train_gpu", "--shape", "smallest", "--length", "64", "--steps", "1", "--rows", "2", "--recompute")
-    assert json.loads(shown)["tokens/s a device"] > 0
+    assert json.loads(shown[shown.index("{") :])["tokens/s a device"] > 0  # above it stands what is trained
 
 
 def test_steps_of_the_budget_make_about_one_epoch() -> None:
