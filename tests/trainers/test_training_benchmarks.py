@@ -60,7 +60,7 @@ def test_a_figure_holds_every_point_and_its_names(tmp_path: Path) -> None:
 def test_the_learning_script_makes_a_run_its_curves_and_its_table(shared: Path, tmp_path: Path) -> None:
     few = ("steps=2", "tokens=400", "eval_every=1")
     settings = [f"{stage}.{one}" for stage in ("base", "sft", "rm", "dpo") for one in few]
-    settings += ["ppo.steps=1", "ppo.prompts=4", "ppo.max_tokens=8", "ppo.eval_every=1", "ppo.held_out=0.05", "vocab_size=1200"]
+    settings += ["ppo.steps=1", "ppo.prompts=4", "ppo.max_tokens=8", "ppo.eval_every=1", "ppo.held_out=0.05", "vocab_size=2000"]
     settings += ["model.hidden_size=32", "model.intermediate_size=64", "model.layers=1", "model.heads=2", "model.kv_heads=2"]
     overrides = [part for one in settings for part in ("--set", one)]
     shown = run("benchmarks.learning", "--data", shared / "data", "--out", tmp_path / "run", "--share", "0.02", *overrides)
