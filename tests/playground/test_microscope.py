@@ -101,7 +101,7 @@ def test_another_token_stands_in_its_place_and_a_checkpoint_goes_on(models: Mode
     for _ in range(8):
         with torch.inference_mode():
             ids.append(int(loaded.model(torch.tensor([ids])).logits[0, -1].argmax()))
-    start = loaded.tokenizer.decode(ids[len(reading.context) :], skip_special_tokens=True).strip().rstrip("\ufffd")
+    start = str(loaded.tokenizer.decode(ids[len(reading.context) :], skip_special_tokens=True)).strip().rstrip("\ufffd")
     assert go_on(models, reading, 2, other.token, AFTER).startswith(start)
 
 
