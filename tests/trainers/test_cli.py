@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def trainers(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "trainers", *map(str, arguments)]
-    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600, check=False)
 
 
 def refused(says: str, *arguments: str | Path, status: int = 2) -> None:
@@ -62,7 +62,20 @@ def test_a_run_of_every_method_with_adapters_on_two_processes_ends_with_all_of_t
     recipe, out = ROOT / "recipes" / "pocket-methods.yaml", tmp_path / "methods"
     names = ("base", "sft", "rm", "ppo", "dpo", "kto", "grpo")
     few = [word for name in names for setting in ("steps=2", "tokens=256", "optimiser=adamw") for word in ("--set", f"{name}.{setting}")]
-    few += ["--set", "world.limit=3", "--set", "evaluate=[]", "--set", "ppo.prompts=4", "--set", "grpo.prompts=2", "--threads", "1"]
+    few += [
+        "--set",
+        "world.limit=1",
+        "--set",
+        "rm.reference_prompts=8",
+        "--set",
+        "evaluate=[]",
+        "--set",
+        "ppo.prompts=4",
+        "--set",
+        "grpo.prompts=2",
+        "--threads",
+        "1",
+    ]
     few += ["--nproc", "2", "--strategy", "zero2"]
     done = trainers("run", recipe, "--out", out, *few)
     assert done.returncode == 0, done.stderr

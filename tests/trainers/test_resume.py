@@ -172,7 +172,7 @@ def test_another_recipe_does_not_write_into_a_run(uninterrupted: Path) -> None:
 def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("stages")
     command = [sys.executable, "-m", "tests.trainers.stages_killed", str(folder), *ALL]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=540, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads((folder / "findings.json").read_text(encoding="utf-8"))
 
