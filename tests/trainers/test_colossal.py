@@ -81,10 +81,10 @@ def test_two_boosted_processes_on_gpus_learn_what_one_does(strategy: str, stage:
 @needs_colossalai
 def test_its_own_launcher_starts_the_trainers(place: Path) -> None:
     """``--`` keeps its options and ours apart, since both have a ``-m``."""
-    launcher = [str(Path(sys.executable).with_name("colossalai")), "run", "--nproc_per_node", "2", "--master_port", str(free_port())]
-    path = os.pathsep.join([str(Path(torch.__file__).parents[4] / "bin"), os.environ["PATH"]])
+    programs = Path(sys.executable).parent
+    launcher = [str(programs / "colossalai"), "run", "--nproc_per_node", "2", "--master_port", str(free_port())]
     arguments = [*sft_of(place, place / "boosted"), "--strategy", "colossalai_ddp"]
-    process = launched(*launcher, "-m", "trainers", "--", *arguments, env={"PATH": path})
+    process = launched(*launcher, "-m", "trainers", "--", *arguments, env={"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"})
     said, _ = process.communicate(timeout=500)
     assert process.returncode == 0, said
     assert checkpoint.read_stage(place / "boosted" / "sft") is not None, said
