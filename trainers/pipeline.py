@@ -140,20 +140,30 @@ class _Pipeline:
 
     def _work(self, job: Job, settings: Any) -> Counts:
         """Train the stage that the job is named after."""
-        sft, reward = self.home.checkpoint("sft"), self.home.checkpoint("rm")
+        start, reward = self._start, self.home.checkpoint("rm")
         match job.name:
             case "base":
                 return stages.pretrain(settings, job, shape=self.recipe.model)
             case "sft":
-                return stages.sft(settings, job, self.settings.base or self.home.checkpoint("base"))
+                return stages.sft(settings, job, self._origin)
             case "rm":
-                return stages.rm(settings, job, sft, self._scale_prompts(), self._reply_tokens)
+                return stages.rm(settings, job, start, self._scale_prompts(), self._reply_tokens)
             case "rl":
-                return stages.ppo(settings, job, sft, reward)
+                return stages.ppo(settings, job, start, reward)
             case "grpo":
-                return stages.grpo(settings, job, sft, reward if settings.needs_reward_model else None)
+                return stages.grpo(settings, job, start, reward if settings.needs_reward_model else None)
         work: Any = {"dpo": stages.dpo, "kto": stages.kto}[job.name]
-        return work(settings, job, sft)
+        return work(settings, job, start)
+
+    @property
+    def _origin(self) -> Path:
+        """The model that the recipe begins with: the checkpoint given, or what its ``base`` made."""
+        return self.settings.base or self.home.checkpoint("base")
+
+    @property
+    def _start(self) -> Path:
+        """What the stages after SFT learn from."""
+        return self.home.checkpoint("sft") if self.recipe.sft else self._origin
 
     @property
     def _reply_tokens(self) -> int:
@@ -199,7 +209,8 @@ class _Pipeline:
         log = StageLog(self.home.log("tokenizer"))
         log.event("start", stage="tokenizer", steps=1, time=time.time())
         texts = [row["prompt"] + row["text"] for row in self._rows(self.recipe.base.data if self.recipe.base else [], "text")]
-        texts += [message["content"] for row in self._rows(self.recipe.sft.data, "sft") for message in row["messages"]]
+        chats = self._rows(self.recipe.sft.data, "sft") if self.recipe.sft else []
+        texts += [message["content"] for row in chats for message in row["messages"]]
         made, model = tokenizer.train(texts, self.recipe.vocab_size, self.recipe.model.context)
         with atomic.directory(place) as beside:
             made.save_pretrained(beside)

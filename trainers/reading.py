@@ -21,7 +21,7 @@ def load(path: Path, overrides: list[str] | None = None) -> Recipe:
 
     :raises UserError: naming the file and the field when anything is missing, misspelt or of the wrong kind.
     """
-    return _read(Recipe, path, overrides or [], {}, "recipe: a mapping with name and sft is needed")
+    return _read(Recipe, path, overrides or [], {}, "recipe: a mapping with name and a stage, such as sft, is needed")
 
 
 def load_section(section: type[S], path: Path | None, overrides: list[str], given: dict[str, Any]) -> S:
@@ -45,10 +45,18 @@ def _read(schema: type[S], path: Path | None, overrides: list[str], given: dict[
         raise UserError(f"{path} holds no {wanted}.")
     for override in overrides:
         _apply(content, override)
+    return checked(schema, {**given, **content}, str(path or "the settings"))
+
+
+def checked(schema: type[S], content: dict[str, Any], where: str) -> S:
+    """The settings that *content* holds.
+
+    :raises UserError: beginning with *where*, as :func:`load` does.
+    """
     try:
-        return schema.model_validate({**given, **content})
+        return schema.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{path or 'the settings'}: {_first(error, schema)}") from None
+        raise UserError(f"{where}: {_first(error, schema)}") from None
 
 
 def _first(error: ValidationError, schema: type[BaseModel]) -> str:

@@ -257,7 +257,7 @@ class GrpoStage(Optimisation):
 class Recipe(_Section):
     """What ``trainers run`` does. Sections that are absent are skipped; without ``base``, ``--base`` names a checkpoint.
 
-    ``rm``, ``ppo``, ``dpo``, ``kto`` and ``grpo`` all start from what ``sft`` made.
+    ``rm``, ``ppo``, ``dpo``, ``kto`` and ``grpo`` all start from what ``sft`` made, without it from what ``sft`` would start from.
     """
 
     name: str
@@ -268,7 +268,7 @@ class Recipe(_Section):
     model: Architecture = Architecture()
     vocab_size: int = 2048
     base: BaseStage | None = None
-    sft: SftStage
+    sft: SftStage | None = None
     rm: RewardStage | None = None
     ppo: PpoStage | None = None
     dpo: DpoStage | None = None
@@ -282,6 +282,12 @@ class Recipe(_Section):
         """The sections there are, by the names of their checkpoints, in the order they are trained in."""
         sections = {"base": self.base, "sft": self.sft, "rm": self.rm, "rl": self.ppo, "dpo": self.dpo, "kto": self.kto, "grpo": self.grpo}
         return {name: section for name, section in sections.items() if section is not None}
+
+    @model_validator(mode="after")
+    def _has_work(self) -> Recipe:
+        if not self.stages:
+            raise ValueError("there is nothing to train: add a section, such as sft")
+        return self
 
     @model_validator(mode="after")
     def _rewards_come_from_somewhere(self) -> Recipe:

@@ -71,9 +71,10 @@ def sft(settings: SftStage, job: Job, start: Path) -> Counts:
 
 
 def rm(settings: RewardStage, job: Job, start: Path, scale_on: Sequence[Prompt] = (), max_tokens: int = REPLY_TOKENS) -> Counts:
-    """A reward model from the language model *start*. Its replies to the prompts *scale_on* give the rewards their scale.
+    """A reward model from the language model *start*, or a reward model trained further.
 
-    Without such prompts those of the held-out pairs are taken.
+    The language model's replies to the prompts *scale_on* give the rewards their scale, of a reward model those of the one that it came
+    from, while that is there. Without such prompts those of the held-out pairs are taken.
     """
     from trainers.reward import RewardModelling, hold_out_pairs
 
@@ -87,8 +88,9 @@ def rm(settings: RewardStage, job: Job, start: Path, scale_on: Sequence[Prompt] 
         openings = [pair.chosen[: pair.starts[0]] for pair in held_out or training]
         scale_on = [Prompt(ids, "") for ids in openings if len(ids) <= room][: settings.reference_prompts]
     extra = {}
-    if not checkpoint.is_reward_model(start) and scale_on:
-        reference = reward_reference(start, trainee.model, scale_on, settings, job, max_tokens)
+    writer = _language_model(start)
+    if writer is not None and scale_on:
+        reference = reward_reference(writer, trainee.model, scale_on, settings, job, max_tokens)
         finished.metrics.update(sft_reward_mean=reference.mean, sft_reward_sd=reference.sd)
         extra = {"reward_reference.json": reference.to_json()}
     job.save(trainee, start, finished, counts, extra)
@@ -227,6 +229,16 @@ def reward_reference(
     reward.eval()
     replies = sample(model, [prompt.ids for prompt in prompts], sampling, stop_ids(job.tokenizer, model))
     return RewardReference.of(rewards_of(reward, replies, settings.micro_tokens, job.strategy).tolist())
+
+
+def _language_model(start: Path) -> Path | None:
+    """The language model that a checkpoint is, or that a reward model was made from; ``None`` where that isn't known, or it is gone."""
+    while start.is_dir() and checkpoint.is_reward_model(start):
+        info = checkpoint.read_stage(start)
+        if info is None or info.parent is None:
+            return None
+        start = start / info.parent
+    return start if start.is_dir() else None
 
 
 def _load(start: Path, settings, job: Job, kind="language") -> Trainee:

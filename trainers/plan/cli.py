@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from modelkit.errors import UserError, one_sentence
-
-if TYPE_CHECKING:
-    from trainers.plan.estimate import Request
 
 
 class Stage(str, Enum):
@@ -58,13 +55,15 @@ def plan(
         from trainers.plan.estimate import EFFICIENCY, Request, measured_rate
         from trainers.plan.estimate import plan as estimate
         from trainers.plan.machine import device_here, memory_here
+        from trainers.plan.requests import of_recipe
         from trainers.plan.terminal import show
+        from trainers.reading import load
         from trainers.recipe import Lora
 
         if model is None and config is None:
             raise UserError("there is nothing to plan: name a model with -m DIR, a recipe with --config FILE, or both.")
         if config is not None:
-            requests = _of_recipe(config, model, devices, length)
+            requests = list(of_recipe(load(config), model, devices, length).values())
         else:
             from trainers.plan.footprint import read_config
 
@@ -87,32 +86,3 @@ def plan(
                 measured = None if tflops or elsewhere else EFFICIENCY * measured_rate(device_here(), request.dtype)
                 rates[request.dtype] = tflops * 1e12 if tflops else measured
             show(found, request, limit, host, rates[request.dtype])
-
-
-def _of_recipe(path: Path, model: Path | None, devices: int, length: int) -> list[Request]:
-    """A request for each stage of a recipe."""
-    from modelkit.device import dtype_of
-    from trainers.plan.estimate import Request
-    from trainers.plan.footprint import read_config
-    from trainers.reading import load
-    from trainers.stages import llama
-
-    recipe = load(path)
-    if model is None and recipe.base is None:
-        raise UserError(f"the recipe {recipe.name} starts from a checkpoint: name it with -m DIR.")
-    if model is not None:
-        config = read_config(model)
-    else:
-        config, length = llama(recipe.model, recipe.vocab_size), recipe.model.context
-    requests = []
-    for checkpoint, section in recipe.stages.items():
-        if checkpoint == "base" and model is not None:
-            continue
-        name: Any = {"base": "pretrain", "rl": "ppo"}.get(checkpoint, checkpoint)
-        rows = getattr(section, "prompts", 0) * getattr(section, "samples", 1)
-        step = rows * length if rows else section.tokens
-        extra: dict[str, Any] = {"rows": rows or 64, "epochs": getattr(section, "epochs", 1)}
-        extra["share"] = getattr(section, "share_backbone", False)
-        settings = (section.lora, section.gradient_checkpointing, section.optimiser)
-        requests.append(Request(config, name, step, section.micro_tokens, length, devices, dtype_of(section.dtype), *settings, **extra))
-    return requests
