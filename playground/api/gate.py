@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from modelkit.chat import Message
 from playground.api.limits import Limits
 from playground.api.refusals import Refused
-
-_CLIENTS = 10_000
-"""Most clients whose requests are counted at a time; of more, those who asked longest ago are forgotten."""
+from playground.rates import Rates
 
 
 def check_texts(limits: Limits, texts: Sequence[str]) -> None:
@@ -41,8 +37,8 @@ class Gate:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._rates = Rates(limits.per_minute) if limits.per_minute else None
         self.inside = 0
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     @contextmanager
     def pass_through(self, client: str) -> Iterator[None]:
@@ -50,7 +46,9 @@ class Gate:
 
         :raises Refused: when there are too many already.
         """
-        self._count(client)
+        if self._rates and (wait := self._rates.take(client)):
+            said = f"more than {self._limits.per_minute} requests a minute: try again in {wait:.0f} s"
+            raise Refused(429, said, "rate_limit_exceeded", retry_after=wait)
         if self.inside >= self._limits.concurrent:
             raise Refused(429, f"{self.inside} requests are at work already: try again in a moment", "too_many_requests", retry_after=1)
         self.inside += 1
@@ -58,18 +56,3 @@ class Gate:
             yield
         finally:
             self.inside -= 1
-
-    def _count(self, client: str) -> None:
-        """A bucket of ``per_minute`` tokens that fills up evenly within a minute."""
-        most = self._limits.per_minute
-        if most is None:
-            return
-        now = time.monotonic()
-        left, since = self._left.pop(client, (float(most), now))
-        left = min(float(most), left + (now - since) * most / 60)
-        self._left[client] = (left - 1 if left >= 1 else left), now
-        if len(self._left) > _CLIENTS:
-            self._left.popitem(last=False)
-        if left < 1:
-            wait = (1 - left) * 60 / most
-            raise Refused(429, f"more than {most} requests a minute: try again in {wait:.0f} s", "rate_limit_exceeded", retry_after=wait)
