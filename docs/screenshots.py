@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -15,13 +16,22 @@ from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
+from playground.texts import t
+
 IMAGES = Path(__file__).parent / "images"
-TABS = ("arena", "train", "leaderboard")
+TABS = ("arena", "microscope", "train", "leaderboard")
 SHOTS: dict[str, dict[str, Any]] = {
     "chat": {},
     "chat-dark-zh": {"color_scheme": "dark", "locale": "zh-CN"},
     "chat-phone": {"viewport": {"width": 390, "height": 844}},
 }
+SITE: dict[str, tuple[str, dict[str, Any]]] = {
+    "site": ("scores", {}),
+    "site-ratings-dark-zh": ("ratings", {"color_scheme": "dark", "locale": "zh-CN"}),
+    "site-plots": ("plots", {}),
+    "site-phone": ("scores", {"viewport": {"width": 390, "height": 844}}),
+}
+"""Pictures of the leaderboards' site: the tab to open, and how the browser looks at it."""
 MESSAGES = {"en-US": "What is the capital of Italy?", "zh-CN": "请帮我算一算8 + 8。"}
 
 
@@ -43,6 +53,7 @@ def main() -> None:
             browser = engine.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
             for name, options in SHOTS.items():
                 take(browser, address, name, options, asked.out)
+            take_site(browser, asked.runs, asked.out)
             browser.close()
     finally:
         server.terminate()
@@ -62,11 +73,25 @@ def take(browser: Browser, address: str, name: str, options: dict[str, Any], out
     page.mouse.move(0, 0)
     page.wait_for_timeout(1000)
     page.screenshot(path=out / f"{name}.png")
-    for tab, title in enumerate(TABS, start=1) if not options else ():
-        page.get_by_role("tab").nth(tab).click()
-        page.wait_for_timeout(2500)
-        page.screenshot(path=out / f"{title}.png")
+    for tab in TABS if not options else ():
+        page.get_by_role("tab", name=t("en", f"tab.{tab}"), exact=True).click()
+        page.wait_for_timeout(5000)
+        page.screenshot(path=out / f"{tab}.png")
     page.close()
+
+
+def take_site(browser: Browser, runs: Path, out: Path) -> None:
+    """Build the leaderboards' site and write a picture of some of its views."""
+    with tempfile.TemporaryDirectory() as folder:
+        votes = runs / "votes.sqlite"
+        voted = ["--votes", str(votes)] if votes.is_file() else []
+        subprocess.run([sys.executable, "-m", "leaderboards", "build", str(runs), *voted, "--out", folder], check=True)
+        for name, (tab, options) in SITE.items():
+            page = browser.new_page(**{"viewport": {"width": 1440, "height": 900}, "locale": "en-US", **options})
+            page.goto((Path(folder) / "index.html").as_uri() + f"#tab={tab}")
+            page.wait_for_timeout(3000)
+            page.screenshot(path=out / f"{name}.png")
+            page.close()
 
 
 def wait_for(address: str, seconds: float = 120.0) -> None:

@@ -153,16 +153,21 @@ def win_matrix(games: Sequence[Game]) -> dict[tuple[str, str], tuple[int, int, i
 
 @dataclass(frozen=True)
 class _Table:
-    """Games as arrays [cells]; equal games without length and group share a cell, which is drawn ``counts`` times.
+    """Games as arrays. A cell is what is drawn: a game, or ``counts`` equal games where every single game is a group of its own.
 
-    ``groups`` numbers each cell's group, or is ``None`` where every single game is one.
+    Cells of the same two players and length stand in one place of ``a``, ``b`` and ``lengths`` [pairs], as ``pair`` [cells] says:
+    the likelihood depends on each pair's weight and points alone, which are few numbers where games are many.
+
+    :param points: of the first player, by cell.
+    :param groups: each cell's group, or ``None`` where every single game is one.
     """
 
     players: int
     a: Indices
     b: Indices
-    points: Numbers
     lengths: Numbers
+    pair: Indices
+    points: Numbers
     counts: Numbers
     groups: Indices | None
 
@@ -174,30 +179,35 @@ class _Table:
         differences = numpy.array([game.length_difference for game in games], dtype=float)
         spread = float(differences.std())
         lengths = numpy.tanh(differences / spread) if length_control and spread else numpy.zeros(len(games))
-        names = {name: k for k, name in enumerate(dict.fromkeys(game.group or f"#{i}" for i, game in enumerate(games)))}
-        groups = numpy.array([names[game.group or f"#{i}"] for i, game in enumerate(games)], dtype=numpy.int64)
         rows = numpy.array([(index[game.a], index[game.b], game.points) for game in games], dtype=float)
-        a, b = rows[:, 0].astype(numpy.int64), rows[:, 1].astype(numpy.int64)
-        if length_control or len(names) < len(games):
-            return cls(len(players), a, b, rows[:, 2], lengths, numpy.ones(len(games)), groups)
-        cells, counts = numpy.unique(rows, axis=0, return_counts=True)
-        a, b = cells[:, 0].astype(numpy.int64), cells[:, 1].astype(numpy.int64)
-        return cls(len(players), a, b, cells[:, 2], numpy.zeros(len(cells)), counts.astype(float), None)
+        turned = rows[:, 0] > rows[:, 1]
+        rows[turned] = rows[turned][:, [1, 0, 2]] * (1, 1, -1) + (0, 0, 1)
+        cells = numpy.column_stack([rows, numpy.where(turned, -lengths, lengths)])
+        counts, groups = numpy.ones(len(games)), None
+        names = {name: k for k, name in enumerate(dict.fromkeys(game.group or f"#{i}" for i, game in enumerate(games)))}
+        if len(names) < len(games):
+            groups = numpy.array([names[game.group or f"#{i}"] for i, game in enumerate(games)], dtype=numpy.int64)
+        else:
+            cells, counts = numpy.unique(cells, axis=0, return_counts=True)
+        pairs, pair = numpy.unique(cells[:, [0, 1, 3]], axis=0, return_inverse=True)
+        a, b = (pairs[:, side].astype(numpy.int64) for side in (0, 1))
+        return cls(len(players), a, b, pairs[:, 2], pair.reshape(-1), cells[:, 2], counts.astype(float), groups)
 
     def among(self, players: Sequence[int]) -> _Table:
         """Only the games between these players. Against one of infinite strength, a game says nothing about the other."""
         import numpy
 
-        kept = numpy.isin(self.a, players) & numpy.isin(self.b, players)
-        groups = self.groups[kept] if self.groups is not None else None
+        inside = numpy.isin(self.a, players) & numpy.isin(self.b, players)
+        kept = inside[self.pair]
         return _Table(
             self.players,
-            self.a[kept],
-            self.b[kept],
+            self.a[inside],
+            self.b[inside],
+            self.lengths[inside],
+            (numpy.cumsum(inside) - 1)[self.pair[kept]],
             self.points[kept],
-            self.lengths[kept],
             self.counts[kept],
-            None if groups is None else numpy.unique(groups, return_inverse=True)[1],
+            None if self.groups is None else numpy.unique(self.groups[kept], return_inverse=True)[1],
         )
 
     def resample(self, draw: numpy.random.Generator) -> Numbers:
@@ -210,19 +220,26 @@ class _Table:
         size = int(self.groups.max()) + 1
         return draw.multinomial(size, numpy.full(size, 1.0 / size)).astype(float)[self.groups] * self.counts
 
+    def folded(self, weights: Numbers) -> tuple[Numbers, Numbers]:
+        """(games, points of the first player) by pair, where the cells have these weights."""
+        import numpy
+
+        size = len(self.a)
+        return numpy.bincount(self.pair, weights, size), numpy.bincount(self.pair, weights * self.points, size)
+
     def rated(self, weights: Numbers) -> list[int]:
         """The largest set of players who have beaten (or tied) each other around, by number of games; at most one player alone."""
         import numpy
         from scipy.sparse import csr_matrix
         from scipy.sparse.csgraph import connected_components
 
-        played = weights > 0
-        wins, losses = played & (self.points > 0), played & (self.points < 1)
+        played, points = self.folded(weights)
+        wins, losses = points > 0, points < played
         rows, columns = numpy.concatenate([self.a[wins], self.b[losses]]), numpy.concatenate([self.b[wins], self.a[losses]])
         beaten = csr_matrix((numpy.ones(len(rows)), (rows, columns)), shape=(self.players, self.players))
         count, component = connected_components(beaten, directed=True, connection="strong")
         inner = component[self.a] == component[self.b]
-        weight = numpy.bincount(component[self.a][inner], weights=weights[inner], minlength=count)
+        weight = numpy.bincount(component[self.a][inner], weights=played[inner], minlength=count)
         return [int(k) for k in numpy.flatnonzero(component == int(weight.argmax()))] if count else []
 
     def fit(self, weights: Numbers, start: Numbers | None = None, gamma: float = 0.0) -> tuple[Numbers, float]:
@@ -233,13 +250,14 @@ class _Table:
         import numpy
 
         p = self.players
+        played, points = self.folded(weights)
         present = numpy.zeros(p, dtype=bool)
         present[self.a] = present[self.b] = True
         theta = numpy.append(numpy.zeros(p) if start is None else start, gamma)
         for _ in range(200):
             odds = theta[self.a] - theta[self.b] + theta[p] * self.lengths
             chance = 1.0 / (1.0 + numpy.exp(-odds))
-            residual, curve = weights * (self.points - chance), weights * chance * (1.0 - chance)
+            residual, curve = points - played * chance, played * chance * (1.0 - chance)
             gradient = numpy.bincount(self.a, residual, p) - numpy.bincount(self.b, residual, p)
             pairs = numpy.bincount(self.a * p + self.b, curve, p * p).reshape(p, p)
             pairs = pairs + pairs.T
@@ -274,27 +292,26 @@ def _records(games: Sequence[Game]) -> dict[str, Counter[float]]:
 def _finished(found: Ratings, games: Sequence[Game], rated: Sequence[str]) -> list[Rating]:
     """The rows with intervals and reasons, in order."""
     rows, finite = [], set(rated)
+    linked = {one for game in games for one, other in ((game.a, game.b), (game.b, game.a)) if other in finite}
     for row in found.rows:
         if len(rated) > 1 and row.player in finite:
             sample = found._samples.get(row.player)
             interval = _percentiles([CENTRE + SCALE * float(value) for value in sample]) if sample is not None else None
             rows.append(Rating(row.player, row.rating, interval, row.wins, row.ties, row.losses))
         else:
-            reason = _one_sided(row, games, rated)
+            reason = _one_sided(row, linked)
             rows.append(Rating(row.player, None, None, row.wins, row.ties, row.losses, reason))
     order = {"won every game": 0, "lost every game": 3}
     return sorted(rows, key=lambda row: (row.rating is None, -(row.rating or 0.0), order.get(row.reason or "", 1)))
 
 
-def _one_sided(row: Rating, games: Sequence[Game], rated: Sequence[str]) -> str:
-    """Why there is no finite rating."""
+def _one_sided(row: Rating, linked: set[str]) -> str:
+    """Why there is no finite rating; *linked* have met somebody else who has one."""
     if row.wins == row.games:
         return "won every game"
     if row.losses == row.games:
         return "lost every game"
-    others = set(rated) - {row.player}
-    linked = any({game.a, game.b} & others and row.player in (game.a, game.b) for game in games)
-    return "only won or only lost against the rest" if linked else "no games that link it with the rest"
+    return "only won or only lost against the rest" if row.player in linked else "no games that link it with the rest"
 
 
 def _sigmoid(odds: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leaderboards import changes, rated, views
 from leaderboards.board import Board, make_board
@@ -21,6 +21,9 @@ from leaderboards.wording import Both
 from modelkit import atomic
 from modelkit.errors import UserError
 from modelkit.records import Vote
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 JSON = "leaderboard.json"
 
@@ -52,9 +55,14 @@ class Leaderboard:
         return cls(make_board(collection), ([people] if people else []) + judged, [*collection.damaged, *damaged], notes, before)
 
     @cached_property
+    def figures(self) -> pd.DataFrame:
+        """Every figure, one row for each model, task and method."""
+        return figures(self.board)
+
+    @cached_property
     def records(self) -> list[dict[str, Any]]:
         """Every figure, plain enough for JSON."""
-        return list(json.loads(figures(self.board).to_json(orient="records")))
+        return list(json.loads(self.figures.to_json(orient="records")))
 
     @property
     def tables(self) -> list[Grid]:
@@ -84,10 +92,12 @@ class Leaderboard:
             Section("changes", Both("Changes", "变化"), [changed] if changed else []),
         ]
 
+    def page(self, version: str = "") -> str:
+        """The site's page; with a *version* the one that stands in a frame of another page."""
+        return page(Site(self.sections, self.damaged, self.notes, version))
+
     def write(self, out: Path) -> list[Path]:
         """Write the site into *out*: the page, plotly's script, and the figures as CSV, JSON and Parquet. Each file appears whole."""
-        table = figures(self.board)
-        html = page(Site(self.sections, self.damaged, self.notes))
         content = {
             "format": 1,
             "figures": self.records,
@@ -96,16 +106,16 @@ class Leaderboard:
             "notes": self.notes,
         }
         texts = {
-            "index.html": html,
+            "index.html": self.page(),
             PLOTLY: plotly_script(),
-            "leaderboard.csv": to_csv(table),
+            "leaderboard.csv": to_csv(self.figures),
             JSON: json.dumps(content, ensure_ascii=False, indent=1) + "\n",
         }
         for name, text in texts.items():
             atomic.write_text(out / name, text)
         parquet = out / "leaderboard.parquet"
         beside = parquet.with_name(f".{parquet.name}.tmp")
-        table.to_parquet(beside, index=False)
+        self.figures.to_parquet(beside, index=False)
         beside.replace(parquet)
         return [*(out / name for name in texts), parquet]
 

@@ -53,10 +53,10 @@ class Collection:
     @property
     def twins(self) -> set[str]:
         """Ids that results of different content share. A copy of a result is no twin of it."""
-        contents: dict[str, set[str]] = {}
+        same: dict[str, list[Result]] = {}
         for found in self.results:
-            contents.setdefault(found.result.id, set()).add(found.result.model_dump_json())
-        return {name for name, different in contents.items() if len(different) > 1}
+            same.setdefault(found.result.id, []).append(found.result)
+        return {name for name, results in same.items() if any(other != results[0] for other in results[1:])}
 
 
 def collect(paths: Sequence[Path]) -> Collection:

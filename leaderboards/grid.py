@@ -1,15 +1,14 @@
-"""A table as it is shown: heads and cells in both languages. The site, the terminal and the playground's tab draw the same grids."""
+"""A table as it is shown: heads and cells in both languages. The site draws all its tables from these."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from leaderboards.wording import Both
 
-if TYPE_CHECKING:
-    import pandas as pd
+_EMPTY = Both("Nothing yet.", "暂无内容。")
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,11 @@ class Field:
 
 @dataclass(frozen=True)
 class Head:
-    """A column's head. ``lower``: less is better."""
+    """A column's head. ``lower``: less is better; ``group`` is what columns can be chosen by, a benchmark, say."""
 
     lines: Sequence[Both]
     lower: bool = False
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,25 +43,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table with a title and a note; ``heads[0]`` stands over the rows' names."""
+    """A table with a title and a note; ``heads[0]`` stands over the rows' names. Without rows, ``empty`` is shown in its place."""
 
     id: str
     title: Both
     note: Both
     heads: Sequence[Head]
     rows: Sequence[Line] = field(default_factory=list)
+    empty: Both = _EMPTY
 
-
-def to_frame(grid: Grid, language: str) -> pd.DataFrame:
-    """*grid* as texts in one language."""
-    import pandas as pd
-
-    heads = [" · ".join(line.of(language) for line in head.lines) for head in grid.heads]
-    return pd.DataFrame([[row.name.of(language), *(_text(one, language) for one in row.fields)] for row in grid.rows], columns=heads)
-
-
-def _text(cell: Field | None, language: str) -> str:
-    if cell is None:
-        return "–"
-    doubts = "".join(f" ⚠ {one.of(language)}" for one in cell.doubt)
-    return " ".join(line.of(language) for line in cell.lines) + doubts
+    @property
+    def groups(self) -> list[str]:
+        """What columns can be chosen by, each once."""
+        return [group for group in dict.fromkeys(head.group for head in self.heads) if group]

@@ -2,43 +2,65 @@
 const root = document.documentElement;
 const figures = JSON.parse(document.getElementById("figures").textContent);
 const all = (query, within = document) => [...within.querySelectorAll(query)];
-const say = language => {
+
+/* What is chosen stands in the address, so that a view can be linked to and outlives a reload. */
+const state = new URLSearchParams(location.hash.slice(1));
+const keep = (name, value) => {
+  if (value) state.set(name, value); else state.delete(name);
+  history.replaceState(null, "", `#${state}`);
+};
+
+/* A page around this one, the playground's, calls show() with what it wears itself. */
+function show(language, theme) {
   root.lang = language;
+  root.dataset.theme = theme;
   all("option[data-zh]").forEach(option => { option.textContent = option.dataset[language]; });
   draw();
-};
-const shade = theme => { root.dataset.theme = theme; draw(); };
-
-document.getElementById("language").onclick = () => say(root.lang === "zh" ? "en" : "zh");
-document.getElementById("theme").onclick = () => shade(root.dataset.theme === "dark" ? "light" : "dark");
+}
+const onClick = (id, action) => { const button = document.getElementById(id); if (button) button.onclick = action; };
+onClick("language", () => show(root.lang === "zh" ? "en" : "zh", root.dataset.theme));
+onClick("theme", () => show(root.lang, root.dataset.theme === "dark" ? "light" : "dark"));
 
 const tabs = all('[role="tab"]');
 const open = tab => {
   tabs.forEach(each => {
     each.setAttribute("aria-selected", each === tab);
+    each.tabIndex = each === tab ? 0 : -1;
     document.getElementById(each.getAttribute("aria-controls")).hidden = each !== tab;
   });
-  draw();
 };
 tabs.forEach((tab, place) => {
-  tab.onclick = () => open(tab);
+  tab.onclick = () => { open(tab); keep("tab", tab.getAttribute("aria-controls")); };
   tab.onkeydown = event => {
     const next = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (next) { const other = tabs[(place + next + tabs.length) % tabs.length]; other.focus(); open(other); }
+    if (next) { const other = tabs[(place + next + tabs.length) % tabs.length]; other.focus(); other.click(); }
   };
 });
 
-all(".choose").forEach(select => {
-  select.onchange = () => all(".grid", select.closest("section")).forEach(grid => { grid.hidden = grid.id !== select.value; });
-});
-all(".filter").forEach(input => {
-  input.oninput = () => {
-    const wanted = input.value.toLowerCase();
-    all("tbody tr", input.closest("section")).forEach(row => {
-      row.hidden = !`${row.dataset.group} ${row.firstElementChild.textContent}`.toLowerCase().includes(wanted);
-    });
-  };
-});
+const restored = (control, name, act) => {
+  const key = `${name}-${control.closest("section").id}`;
+  control.addEventListener("input", () => { act(); keep(key, control.value); });
+  const value = state.get(key);
+  if (value === null || (control.options && !all("option", control).some(option => option.value === value))) return;
+  control.value = value;
+  act();
+};
+all(".choose").forEach(select => restored(select, "table", () => {
+  all(".grid", select.closest("section")).forEach(grid => { grid.hidden = grid.id !== select.value; });
+}));
+all(".filter").forEach(input => restored(input, "filter", () => {
+  const wanted = input.value.toLowerCase();
+  all("tbody tr", input.closest("section")).forEach(row => {
+    row.hidden = !`${row.dataset.group} ${row.firstElementChild.textContent}`.toLowerCase().includes(wanted);
+  });
+}));
+all(".columns").forEach(select => restored(select, "columns", () => {
+  const table = select.closest("section").querySelector("table");
+  const groups = all("thead th", table).map(head => head.dataset.group);
+  all("tr", table).forEach(row => {
+    [...row.children].forEach((cell, column) => { cell.hidden = Boolean(select.value && groups[column] && groups[column] !== select.value); });
+  });
+}));
 all("table").forEach(table => {
   const body = table.querySelector("tbody");
   const heads = all("thead th", table);
@@ -52,7 +74,7 @@ all("table").forEach(table => {
       const sign = order === "ascending" ? 1 : -1;
       const compare = (left, right) => {
         const [a, b] = [left, right].map(row => row.children[column]);
-        if (column === 0) return sign * a.textContent.localeCompare(b.textContent);
+        if (column === 0) return sign * a.innerText.localeCompare(b.innerText);
         const [x, y] = [a, b].map(cell => cell.dataset.value);
         return (x === "") - (y === "") || sign * (x - y);
       };
@@ -69,18 +91,26 @@ const plotly = () => loading ??= new Promise((done, failed) => {
   script.onerror = failed;
   document.head.append(script);
 });
+/* A plot is drawn when it is scrolled to, and again when the language or the colours have changed since. */
+const near = new Set();
+const drawn = new WeakMap();
+const watcher = new IntersectionObserver(entries => {
+  for (const { target, isIntersecting } of entries) near[isIntersecting ? "add" : "delete"](target);
+  draw();
+}, { rootMargin: "300px" });
+all("[data-plot]").forEach(figure => watcher.observe(figure));
 async function draw() {
-  const shown = all("[data-plot]").filter(figure => !figure.closest("section").hidden);
-  if (!shown.length) return;
-  const Plotly = await plotly();
   const style = getComputedStyle(root);
   const [ink, line] = ["--ink", "--line"].map(name => style.getPropertyValue(name));
-  for (const figure of shown) {
+  const look = `${root.lang} ${root.dataset.theme}`;
+  for (const figure of near) {
+    if (drawn.get(figure) === look) continue;
+    drawn.set(figure, look);
     const { data, layout } = structuredClone(figures[figure.dataset.plot][root.lang]);
     layout.font = { color: ink, family: "system-ui, sans-serif" };
     for (const axis of ["xaxis", "yaxis"]) Object.assign(layout[axis] ??= {}, { gridcolor: line, zerolinecolor: line, linecolor: line });
     if (layout.polar) layout.polar = { bgcolor: "rgba(0,0,0,0)", radialaxis: { range: [0, 100], gridcolor: line }, angularaxis: { gridcolor: line } };
-    Plotly.react(figure.querySelector(".plot"), data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
+    (await plotly()).react(figure.querySelector(".plot"), data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
   }
 }
 const cell = text => /[",\n]/.test(text) ? `"${String(text).replaceAll('"', '""')}"` : text;
@@ -110,5 +140,5 @@ all("[data-save]").forEach(button => {
   };
 });
 
-root.dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-say(navigator.language.startsWith("zh") ? "zh" : "en");
+open(tabs.find(tab => tab.getAttribute("aria-controls") === state.get("tab")) ?? tabs[0]);
+show(navigator.language.startsWith("zh") ? "zh" : "en", matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from leaderboards.ranking import rank
 from leaderboards.standings import Standing
 from leaderboards.training import reward_and_kl, tokens_seen
 from leaderboards.views import parts_of
-from leaderboards.wording import Both
+from leaderboards.wording import Both, category
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -81,7 +81,9 @@ def _leading(board: Board) -> list[int]:
 def _bars(board: Board, parts: dict[int, dict[str, float]], language: str) -> go.Figure:
     import plotly.graph_objects as go
 
-    traces = [go.Bar(name=board.rows[k].name(language), x=list(part), y=_percent(part.values())) for k, part in parts.items() if part]
+    traces = [
+        go.Bar(name=board.rows[k].name(language), x=_called(part, language), y=_percent(part.values())) for k, part in parts.items() if part
+    ]
     return _figure(traces, Both("category", "类别"), Both("accuracy, %", "准确率（%）"), language)
 
 
@@ -91,7 +93,7 @@ def _radar(board: Board, parts: dict[int, dict[str, float]], language: str) -> g
     traces = []
     for k, part in parts.items():
         if part:
-            names, values = [*part, next(iter(part))], _percent([*part.values(), next(iter(part.values()))])
+            names, values = _called([*part, next(iter(part))], language), _percent([*part.values(), next(iter(part.values()))])
             traces.append(go.Scatterpolar(name=board.rows[k].name(language), theta=names, r=values, mode="lines+markers"))
     figure = _figure(traces, Both("", ""), Both("", ""), language)
     return figure.update_layout(polar={"radialaxis": {"range": [0, 100]}})
@@ -100,11 +102,11 @@ def _radar(board: Board, parts: dict[int, dict[str, float]], language: str) -> g
 def _tokens(board: Board) -> Iterator[tuple[int, int, Cell, int]]:
     """(row, column, cell, tokens) of every share of a run's stages."""
     for k, cells in enumerate(board.cells):
+        found = next((cell.found for cell in cells if cell and cell.found.run and cell.found.stage), None)
+        seen = tokens_seen(found.run, found.stage.name) if found and found.run and found.stage else None
         for place, (column, cell) in enumerate(zip(board.columns, cells, strict=True)):
-            if cell and cell.found.run and cell.found.stage and column.share and cell.score.value is not None and column.chance is not None:
-                seen = tokens_seen(cell.found.run, cell.found.stage.name)
-                if seen:
-                    yield k, place, cell, seen
+            if seen and cell and column.share and cell.score.value is not None and column.chance is not None:
+                yield k, place, cell, seen
 
 
 def _against_tokens(board: Board, points: Sequence[tuple[int, int, Cell, int]], language: str) -> go.Figure:
@@ -255,6 +257,10 @@ def _figure(traces: Sequence[Any], x: Both, y: Both, language: str) -> go.Figure
     )
     figure.update_xaxes(title_text=x.of(language), automargin=True)
     return figure.update_yaxes(title_text=y.of(language), automargin=True)
+
+
+def _called(names: Iterable[str], language: str) -> list[str]:
+    return [category(name).of(language) for name in names]
 
 
 def _percent(shares: Any) -> list[float]:

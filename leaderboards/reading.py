@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from leaderboards.readers import lighteval, lm_eval, opencompass
@@ -16,10 +18,15 @@ FORMAT = 1
 
 
 def read(file: Path) -> tuple[list[Result], list[str]]:
-    """The results in *file*, and a sentence for everything in it that has no figure.
+    """The results in *file*, and a sentence for everything in it that has no figure; what is infinite or NaN is no figure.
 
     :raises DataError: when the file isn't there, is cut off, is of a newer format, or has a layout that nobody here knows.
     """
+    results, notes = _results(file)
+    return results, [*notes, *_without_figures(results)]
+
+
+def _results(file: Path) -> tuple[list[Result], list[str]]:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -44,3 +51,17 @@ def read(file: Path) -> tuple[list[Result], list[str]]:
     if isinstance(version, int) and version > FORMAT:
         raise DataError(f"{file} has format {version}, this version reads {FORMAT}: use the version that wrote it, or a newer one.")
     return [Result.read(file)], []
+
+
+def _without_figures(results: Sequence[Result]) -> list[str]:
+    """Take out values and intervals that aren't finite, and say where."""
+    notes = []
+    for result in results:
+        for name, task in result.tasks.items():
+            for method, score in task.methods.items():
+                if score.value is not None and not math.isfinite(score.value):
+                    notes.append(f"{result.model.path} has {score.value} for {name} by {method}, which is no figure.")
+                    score.value = None
+                if score.ci95 is not None and not all(map(math.isfinite, score.ci95)):
+                    score.ci95 = None
+    return notes

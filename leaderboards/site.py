@@ -29,11 +29,16 @@ class Section:
 
 @dataclass(frozen=True)
 class Site:
-    """What the page holds. ``damaged`` and ``notes`` are sentences about what counts for nothing."""
+    """What the page holds. ``damaged`` and ``notes`` are sentences about what counts for nothing.
+
+    :param version: what the page is a picture of, for one that stands in another page and is asked for again when this changes; such
+        a page has no head of its own.
+    """
 
     sections: Sequence[Section]
     damaged: Sequence[str] = field(default_factory=tuple)
     notes: Sequence[str] = field(default_factory=tuple)
+    version: str = ""
 
 
 def page(site: Site) -> str:
@@ -52,6 +57,7 @@ def page(site: Site) -> str:
             sections=sections,
             damaged=site.damaged,
             notes=site.notes,
+            version=site.version,
             style=style,
             script=script,
             figures=figures,

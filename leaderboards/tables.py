@@ -1,35 +1,13 @@
-"""The board as pandas tables: one for people (:func:`leaderboard`), one for further work (:func:`figures`)."""
+"""The board as a pandas table for further work: every figure, numbers as numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from leaderboards.board import NONE, Board, make_board
-from leaderboards.collect import Collection, collect_run
-from modelkit.run import Run
+from leaderboards.board import Board
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-def leaderboard(runs: Sequence[Run], language: str = "en") -> pd.DataFrame:
-    """The results of *runs* as texts to show: the column Model, then one column per task and method.
-
-    *language* (en or zh) decides the stages' titles and the words in heads and cells. No results give a table without rows.
-    """
-    import pandas as pd
-
-    collection = Collection()
-    for run in runs:
-        collect_run(run, collection)
-    board = make_board(collection)
-    heads = ["模型" if language == "zh" else "Model", *(" · ".join(head) for head in board.heads(language))]
-    rows = []
-    for row, cells in zip(board.rows, board.cells, strict=True):
-        texts = (" ".join(cell.text(column, language)) if cell else NONE for cell, column in zip(cells, board.columns, strict=True))
-        rows.append([row.name(language), *texts])
-    return pd.DataFrame(rows, columns=heads)
 
 
 def figures(board: Board) -> pd.DataFrame:

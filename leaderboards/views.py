@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from leaderboards.board import Board, Cell, Column, Row
+from leaderboards.board import BEST, Board, Cell, Column, Row
 from leaderboards.grid import Field, Grid, Head, Line
 from leaderboards.published import BENCHMARKS, SOURCE, Quoted, published
 from leaderboards.ranking import rank
-from leaderboards.wording import Both, same
+from leaderboards.wording import Both, category, same
 from modelkit.records import SubjectScore
 
 _MODEL = Head([Both("Model", "模型")])
@@ -19,6 +19,7 @@ _RANK_NOTE = Both(
     "“超出随机”为 {n} 个排名列上高于随机猜测的平均比例（随机 0 %，全对 100 %）；只有具备全部列的模型才有名次。方括号为 95% 置信区间。"
     "★ 该列最佳；≈ 与最佳无显著差异（基于区间的 z 检验，Holm 校正）；⚠ 存疑及原因。",
 )
+_NO_SCORES = Both("No results yet: they appear once a checkpoint has been evaluated.", "暂无结果：完成评测后会显示在这里。")
 _MICRO, _MACRO = Both("micro", "微平均"), Both("macro", "宏平均")
 
 
@@ -28,7 +29,11 @@ def overview(board: Board) -> Grid:
     counting = set(ranking.columns)
     en, zh = board.heads("en"), board.heads("zh")
     heads = [
-        Head([Both(*pair) for pair in zip(a, b, strict=True)] + ([Both("ranks", "计入排名")] if column in counting else []), column.lower)
+        Head(
+            [Both(*pair) for pair in zip(a, b, strict=True)] + ([Both("ranks", "计入排名")] if column in counting else []),
+            column.lower,
+            column.benchmark,
+        )
         for a, b, column in zip(en, zh, board.columns, strict=True)
     ]
     rows = []
@@ -42,7 +47,7 @@ def overview(board: Board) -> Grid:
     quoted = [line for one in published() if (line := _quoted(one, board.columns))]
     note = Both(*(text.format(n=len(ranking.columns)) for text in _RANK_NOTE))
     top = [_MODEL, Head([Both("Rank", "名次")]), Head([Both("Over chance", "超出随机")]), *heads]
-    return Grid("overview", Both("Scores", "成绩"), note, top, [*(rows[k] for k in order), *quoted])
+    return Grid("overview", Both("Scores", "成绩"), note, top, [*(rows[k] for k in order), *quoted], _NO_SCORES)
 
 
 def categories(board: Board) -> list[Grid]:
@@ -53,16 +58,16 @@ def categories(board: Board) -> list[Grid]:
         names = list(dict.fromkeys(name for part in parts for name in part))
         if not names:
             continue
-        best = {name: max(part[name] for part in parts if name in part) for name in names}
+        values = {name: [part[name] for part in parts if name in part] for name in names}
+        best = {name: (min if column.lower else max)(some) for name, some in values.items() if len(some) > 1}
         rows = [
-            Line(_name(row), [_share(column, part.get(name), best[name]) for name in names], row.fingerprint, group=row.run)
+            Line(_name(row), [_share(column, part.get(name), best.get(name)) for name in names], row.fingerprint, group=row.run)
             for row, part in zip(board.rows, parts, strict=True)
             if part
         ]
+        title = Both(" · ".join(en), " · ".join(zh))
         note = Both("Shares within each category; ★ best of a category.", "各类别内的成绩；★ 为该类别最佳。")
-        grids.append(
-            Grid(f"category-{place}", Both(" · ".join(en), " · ".join(zh)), note, [_MODEL, *(Head([same(name)]) for name in names)], rows)
-        )
+        grids.append(Grid(f"category-{place}", title, note, [_MODEL, *(Head([category(name)]) for name in names)], rows))
     return grids
 
 
@@ -141,8 +146,11 @@ def _field(cell: Cell, column: Column) -> Field:
     return Field(lines, cell.score.value, mark, [doubt.text for doubt in cell.doubts])  # type: ignore[arg-type]
 
 
-def _share(column: Column, value: float | None, best: float) -> Field | None:
-    return None if value is None else Field([same(column.show(value))], value, "best" if value == best else "")
+def _share(column: Column, value: float | None, best: float | None) -> Field | None:
+    if value is None:
+        return None
+    shown = column.show(value)
+    return Field([same(f"{shown} {BEST}")], value, "best") if value == best else Field([same(shown)], value)
 
 
 def _quoted(one: Quoted, columns: Sequence[Column]) -> Line | None:

@@ -19,11 +19,9 @@ from playground.chat_settings import ChatSettings
 from playground.settings import POCKET_RECIPE, Settings, api_key, resolve
 
 if TYPE_CHECKING:
-    import pandas as pd
     from fastapi import FastAPI
 
     from playground.models import Models
-    from playground.texts import Language
 
 
 class _PageByDefault(TyperGroup):
@@ -134,6 +132,7 @@ def run(settings: Settings, with_api: bool = False) -> None:
     """Show the page until ^C, SIGTERM or a closed terminal, then stop the trainer this process has started."""
     from leaderboards.votes.store import Store, address
     from playground.endpoints import Served
+    from playground.leaderboard import LiveBoard
     from playground.models import Models
     from playground.training import Trainer, Watches
     from playground.ui.app import Services, build, launch
@@ -145,9 +144,10 @@ def run(settings: Settings, with_api: bool = False) -> None:
     finished = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: finished.set())
-    services = Services(models, trainer, Watches(models, trainer), lambda language: rankings(models, language), served=served, store=votes)
+    services = Services(models, trainer, Watches(models, trainer), served=served, store=votes)
     page = build(settings, services)
-    url = launch(page, settings, _api(models, settings.host) if with_api else None)
+    board = LiveBoard(models.runs, votes, settings.runs)
+    url = launch(page, settings, board, _api(models, settings.host) if with_api else None)
     print(f"RLHF Playground is at {url} and shows the runs in {settings.runs}.", flush=True)
     if trainer.due(models) and trainer.start():
         print(f"Training {settings.recipe} into {trainer.run}; its output goes to {trainer.log}.", flush=True)
@@ -170,13 +170,6 @@ def _api(models: Models, host: str) -> FastAPI:
     service = Service(models, key=api_key())
     warn_if_open(host, service.key)
     return create(service)
-
-
-def rankings(models: Models, language: Language) -> pd.DataFrame:
-    """The leaderboard of all runs."""
-    from leaderboards.tables import leaderboard
-
-    return leaderboard(models.runs(), language)
 
 
 def _warm_up(visited: threading.Event) -> None:

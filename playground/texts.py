@@ -231,11 +231,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "stage.report": ("Report", "报告"),
     # leaderboard
     "leaderboard.intro": (
-        "Each stage on the run's held-out tasks; brackets hold the 95 % interval.",
-        "各阶段在留出任务上的成绩；方括号内为 95% 置信区间。",
+        "Scores on held-out tasks, ratings by people's votes, and what each stage changed. New results and votes appear by themselves.",
+        "留出任务上的成绩、按投票得出的评分，以及各阶段带来的变化；有新结果或新投票时自动更新。",
     ),
-    "leaderboard.table": ("Stages by task", "各阶段的任务成绩"),
-    "leaderboard.none": ("No results yet: they appear once a run has been evaluated.", "暂无结果：训练完成评测后会显示在这里。"),
 }
 """key → (English, 简体中文)."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ class Prices:
             values = [float(part) for part in text.split(",")]
         except ValueError:
             values = []
-        if len(values) not in (2, 3) or min(values) < 0:
+        if len(values) not in (2, 3) or not all(0.0 <= value < math.inf for value in values):
             raise UserError(f"--price {text} is no price: give what a million tokens cost, read and written, such as 2.5,10.")
         return cls(values[0], values[1], values[2] if len(values) == 3 else values[0])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +11,14 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from playground import texts
-from playground.api.beside import Beside
+from playground.api.beside import API_PATHS, Beside
 from playground.arena import Arenas
 from playground.boards import Boards
 from playground.endpoints import Served
+from playground.leaderboard import PATH, LiveBoard
+from playground.leaderboard import beside as leaderboard_page
 from playground.models import Models
 from playground.settings import Settings
-from playground.texts import Language
 from playground.training import Trainer, Watches
 from playground.ui import arena, chat, leaderboard, microscope, train
 from playground.ui.front import Front
@@ -28,8 +28,6 @@ from playground.ui.theme import CSS, SCRIPTS, theme
 from playground.writers import Writers
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from leaderboards.votes.store import Store
 
 
@@ -40,7 +38,6 @@ class Services:
     models: Models
     trainer: Trainer
     watches: Watches
-    rankings: Callable[[Language], pd.DataFrame]
     boards: Boards = field(default_factory=Boards)
     visited: threading.Event = field(default_factory=threading.Event)
     served: tuple[Served, ...] = ()
@@ -87,9 +84,10 @@ def _first_tab(services: Services) -> str:
     return "chat" if services.models.catalogue() else "train"
 
 
-def launch(page: gr.Blocks, settings: Settings, api: ASGIApp | None = None) -> str:
-    """Serve the page, and *api* beside it, in the background and return the page's address."""
-    beside = [Middleware(Beside, api=api)] if api is not None else []
+def launch(page: gr.Blocks, settings: Settings, board: LiveBoard, api: ASGIApp | None = None) -> str:
+    """Serve the page, and the leaderboard's and *api* beside it, in the background and return the page's address."""
+    api_too = [Middleware(Beside, other=api, paths=API_PATHS)] if api is not None else []
+    board_too = Middleware(Beside, other=leaderboard_page(board), paths=(PATH,))
     _, url, _ = page.queue(max_size=_MAX_WAITING).launch(
         server_name=settings.host,
         server_port=settings.port,
@@ -107,6 +105,6 @@ def launch(page: gr.Blocks, settings: Settings, api: ASGIApp | None = None) -> s
         css_paths=CSS,
         head="".join(f"<script>{file.read_text(encoding='utf-8')}</script>" for file in SCRIPTS),
         i18n=I18N,
-        app_kwargs={"middleware": [*beside, Middleware(ContentPolicy), Middleware(Front)]},
+        app_kwargs={"middleware": [*api_too, Middleware(ContentPolicy), board_too, Middleware(Front)]},
     )
     return url

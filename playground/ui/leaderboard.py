@@ -1,4 +1,4 @@
-"""The leaderboard tab: the stages of every run by task, read again whenever the tab is opened."""
+"""The leaderboard tab: a frame with the leaderboard's own page, which leaderboard.tab.js dresses like this one and keeps up to date."""
 
 from __future__ import annotations
 
@@ -6,38 +6,14 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from modelkit.errors import UserError
-from playground.texts import t
-from playground.ui import visitor
+from playground.leaderboard import PATH
 
 if TYPE_CHECKING:
     from playground.ui.app import Services
 
 
 def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
-    """Lay out the tab and wire it."""
-    with gr.Tab(i18n("tab.leaderboard"), id="leaderboard") as tab:
+    """Lay out the tab. The frame is loaded when it is first seen."""
+    with gr.Tab(i18n("tab.leaderboard"), id="leaderboard"):
         gr.Markdown(i18n("leaderboard.intro"), elem_classes="pg-note")
-        table = gr.Dataframe(
-            label=i18n("leaderboard.table"),
-            datatype="str",
-            interactive=False,
-            wrap=True,
-            visible=False,
-            buttons=["copy", "fullscreen"],
-            pinned_columns=1,
-            elem_id="pg-leaderboard",
-        )
-        note = gr.Markdown()
-
-    def refresh(request: gr.Request) -> tuple[object, str]:
-        language = visitor.language(request)
-        try:
-            ranking = services.rankings(language)
-        except UserError as error:
-            return gr.Dataframe(visible=False), str(error)
-        if ranking.empty:
-            return gr.Dataframe(visible=False), t(language, "leaderboard.none")
-        return gr.Dataframe(ranking.astype(str), visible=True), ""
-
-    tab.select(refresh, None, [table, note], api_name="leaderboard", api_visibility="undocumented", show_progress="hidden")
+        gr.HTML(f'<iframe id="pg-leaderboard" src="{PATH.lstrip("/")}" loading="lazy" title="Leaderboard · 排行榜"></iframe>')

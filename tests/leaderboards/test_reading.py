@@ -93,3 +93,36 @@ def test_two_results_with_one_id_are_both_shown_and_flagged(tmp_path: Path, writ
     assert collection.twins == {"x"}
     doubts = [doubt.name for row in make_board(collection).cells for cell in row if cell for doubt in cell.doubts]
     assert doubts == ["shared_id", "shared_id"]
+
+
+def test_what_is_not_finite_is_no_figure_and_is_told(tmp_path: Path, write_result) -> None:
+    file = write_result(tmp_path / "x", {"t": choice(0.5), "u": choice(0.5)})
+    file.write_text(file.read_text().replace("0.5", "NaN", 1))
+    [result], notes = read(file)
+    assert result.tasks["t"].methods["perplexity"].value is None
+    assert result.tasks["u"].methods["perplexity"].value == 0.5
+    assert notes == ["sft has nan for t by perplexity, which is no figure."]
+
+
+def test_a_file_that_lm_eval_itself_wrote_is_read_group_by_group() -> None:
+    """lm-eval 0.4.13 on a tiny model; only ``pretty_env_info`` and the folder of its tasks were taken out of the file."""
+    [file] = (Path(__file__).parent / "data").glob("results_*.json")
+    [result], notes = read(file)
+    assert notes == []
+    assert (result.model.path, result.model.dtype) == ("./model", "float32")
+    assert sorted(result.tasks) == ["tiny_prose@lm-eval", "tiny_sums@lm-eval", "tiny_world@lm-eval"]
+    world, sums, prose = (result.tasks[f"tiny_{name}@lm-eval"] for name in ("world", "sums", "prose"))
+    accuracy = world.methods["acc"]
+    assert (world.kind, world.shots, accuracy.n, accuracy.official) == ("choice", 1, 13, "micro")
+    assert accuracy.value == pytest.approx(6 / 13)
+    assert accuracy.macro == pytest.approx((1 / 4 + 2 / 3 + 3 / 6) / 3)
+    assert {name: (one.n, one.accuracy) for name, one in accuracy.categories.items()} == {
+        "tiny_nature": (7, pytest.approx(3 / 7)),
+        "tiny_people": (6, 0.5),
+    }
+    assert set(accuracy.subjects) == {"tiny_animals", "tiny_colours", "tiny_capitals"}
+    low, high = accuracy.ci95 or (0.0, 0.0)
+    assert (high - low) / 2 == pytest.approx(1.96 * 0.149786, abs=1e-3)
+    assert (sums.kind, sums.methods["exact_match (first-number)"].value, sums.methods["exact_match (first-number)"].n) == ("answer", 0.0, 3)
+    assert (prose.kind, prose.methods["bits_per_byte"].value) == ("text", pytest.approx(5.965, abs=1e-3))
+    assert prose.methods["bits_per_byte"].ci95 is None

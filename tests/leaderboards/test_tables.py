@@ -8,26 +8,8 @@ import pandas as pd
 
 from leaderboards.board import make_board
 from leaderboards.collect import collect
-from leaderboards.tables import figures, leaderboard, to_csv
+from leaderboards.tables import figures, to_csv
 from tests.leaderboards.conftest import choice
-
-
-def test_the_tab_s_table_has_the_model_first_and_texts_in_its_language(tmp_path: Path, make_run, write_result) -> None:
-    run = make_run(tmp_path / "pocket")
-    write_result(run.evaluations() / "a", {"pocket.choice": choice(0.9, unscored=2)})
-    english, chinese = leaderboard([run]), leaderboard([run], "zh")
-    head = "pocket.choice · perplexity · 0-shot · n = 200 · chance 25.0 %"
-    assert english.to_dict("records") == [{"Model": "pocket · SFT", head: "90.0 % [85.0, 95.0] 2 unscored"}]
-    assert chinese.to_dict("records") == [
-        {"模型": "pocket · 监督微调", "pocket.choice · 逐选项困惑度 · 0 样本 · n = 200 · 随机 25.0 %": "90.0 % [85.0, 95.0] 2 题未评分"}
-    ]
-
-
-def test_runs_without_results_give_an_empty_table_with_a_head(tmp_path: Path, make_run) -> None:
-    for runs in ([], [make_run(tmp_path / "pocket")]):
-        table = leaderboard(runs)
-        assert list(table.columns) == ["Model"]
-        assert table.empty
 
 
 def test_the_csv_holds_every_figure_of_every_method(tmp_path: Path, write_result) -> None:

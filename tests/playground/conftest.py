@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pytest
 from starlette.types import ASGIApp
 
 from playground.boards import Boards
+from playground.leaderboard import LiveBoard
 from playground.models import Models
 from playground.settings import Settings
 from playground.training import Trainer, Watches
@@ -66,10 +66,9 @@ def serve(free_port: int) -> Iterator[Callable[..., str]]:
         settings = Settings(runs=runs, port=free_port, recipe=None)
         models = models or Models([runs], 1 << 30)
         trainer = trainer or Trainer(settings)
-        ranking = pd.DataFrame({"Model": ["pocket / sft"], "pocket.answer": ["0.86 [0.82, 0.90]"]})
-        page = build(settings, Services(models, trainer, Watches(models, trainer), lambda language: ranking, Boards()))
+        page = build(settings, Services(models, trainer, Watches(models, trainer), Boards()))
         pages.append(page)
-        return launch(page, settings, api)
+        return launch(page, settings, LiveBoard(models.runs, None, runs), api)
 
     yield start
     for page in pages:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pytest
 
 from leaderboards.votes.store import Store
 from modelkit.errors import UserError
 from modelkit.fingerprint import fingerprint
 from modelkit.records import Vote
+from playground.leaderboard import LiveBoard
 from playground.models import Models
 from playground.settings import Settings
 from playground.training import Trainer, Watches
@@ -43,9 +43,9 @@ def arena(free_port: int, finished_run: Path, models: Models) -> Iterator[Serve]
     def start(store: Any) -> str:
         settings = Settings(runs=finished_run.parent, port=free_port, recipe=None)
         trainer = Trainer(settings)
-        services = Services(models, trainer, Watches(models, trainer), lambda language: pd.DataFrame(), store=store)
+        services = Services(models, trainer, Watches(models, trainer), store=store)
         pages.append(build(settings, services))
-        return launch(pages[-1], settings)
+        return launch(pages[-1], settings, LiveBoard(models.runs, store, settings.runs))
 
     yield start
     for page in pages:

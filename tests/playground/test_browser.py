@@ -75,13 +75,6 @@ def test_nothing_sticks_out_on_a_phone(serve: Callable[..., str], finished_run: 
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_the_leaderboard_tab_shows_the_ranking(serve: Callable[..., str], finished_run: Path, visit: Visit) -> None:
-    page = visit(serve(finished_run.parent))
-    page.locator("#pg-select-4").wait_for()
-    tab(page, "leaderboard")
-    shown(page, "0.86 [0.82, 0.90]").wait_for()
-
-
 def test_training_is_seen_live_and_its_checkpoints_appear_in_the_chat(
     serve: Callable[..., str], tmp_path: Path, fake_trainer: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, visit: Visit
 ) -> None:

@@ -141,9 +141,3 @@ def test_visitors_do_not_see_each_other(serve: Serve, finished_run: Path) -> Non
     one, other = connect(address), connect(address)
     assert "mine" in str(one.predict("mine", 1, "pocket/sft", None, None, None, *settings(), api_name="/begin"))
     assert "mine" not in str(other.predict("yours", 1, "pocket/sft", None, None, None, *settings(), api_name="/begin"))
-
-
-def test_the_leaderboard_is_shown_as_plain_text(serve: Serve, finished_run: Path) -> None:
-    table, note = connect(serve(finished_run.parent)).predict(api_name="/leaderboard")
-    assert "0.86 [0.82, 0.90]" in str(table)
-    assert note == ""

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[3]
 def test_prices_are_per_million_tokens_and_cached_ones_may_be_cheaper() -> None:
     assert Prices.parse("2,10").cost(1_000_000, 500_000) == pytest.approx(7.0)
     assert Prices.parse("2,10,0.5").cost(1_000_000, 0, cached=400_000) == pytest.approx(1.4)
-    for text in ("", "2", "two,ten", "1,2,3,4", "-1,2"):
+    for text in ("", "2", "two,ten", "1,2,3,4", "-1,2", "nan,1"):
         with pytest.raises(UserError, match="is no price"):
             Prices.parse(text)
 
