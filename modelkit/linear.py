@@ -22,8 +22,8 @@ _WORTH = 2**23
 _STEPS = 8
 """Row counts are rounded up to this many different ones between two powers of two: oneDNN compiles a product for every new shape, which
 takes about 0.4 ms and 1 MB, and batches of text come in all sizes."""
-
-
+_LONG = 2**28
+"""Floating-point operations from which a product of training, with its two gradients, costs more by added rows than by compiling."""
 _LARGE = 2**18
 """Weights below which a layer is not worth packing: it stays in the processor's cache, where MKL is as fast."""
 _PACKED_ROWS = 8
@@ -114,12 +114,18 @@ def _rows(inputs: Tensor) -> Tensor:
     return padded
 
 
+def _few_rows(inputs: Tensor, weight: Tensor) -> Tensor:
+    """As :func:`_rows`; as they are, if their product with *weight* is a long one."""
+    rows = inputs.reshape(-1, inputs.shape[-1])
+    return rows if 2 * len(rows) * weight.numel() >= _LONG else _rows(rows)
+
+
 class _Linear(torch.autograd.Function):
     """``y = x Wᵀ + b``, whose gradients ``g W``, ``gᵀ x`` and ``Σ g`` are such products themselves."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        rows = _rows(inputs)
+        rows = _few_rows(inputs, weight)
         ctx.save_for_backward(rows, weight)
         ctx.shape = inputs.shape
         return _shaped(_product(rows, weight, bias), inputs.shape)
@@ -128,7 +134,7 @@ class _Linear(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         inputs, weight = ctx.saved_tensors
-        rows = _rows(grad)
+        rows = _few_rows(grad, weight)
         to_inputs = _shaped(_product(rows, weight.t()), ctx.shape) if ctx.needs_input_grad[0] else None
         to_weight = _product(rows.t(), inputs.t()) if ctx.needs_input_grad[1] else None
         return to_inputs, to_weight, rows.sum(0) if ctx.needs_input_grad[2] else None

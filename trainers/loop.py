@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from modelkit.device import dtype_of
+from modelkit.device import dtype_of, keep_memory
 from modelkit.errors import UserError
 from modelkit.linear import fast_linear
 from trainers import checkpointing
@@ -56,7 +56,7 @@ class StageLoop(Protocol):
         """A few prompts with what the model replies now."""
 
     def evaluate(self) -> dict[str, float]:
-        """Numbers on held-out data; ``eval_loss``, where there is one, decides which weights are the best."""
+        """Numbers on held-out data; ``eval_loss``, or else ``eval_reward``, decides which weights are the best."""
 
 
 class Stopped(Exception):
@@ -84,6 +84,8 @@ def train(stage: StageLoop, seed: int, log: Path, state: Path, progress: Progres
     :raises UserError: after ``max_skipped`` updates in a row that were not finite, or for ``keep_best`` without held-out data.
     """
     settings, strategy = stage.settings, stage.strategy
+    if strategy.device.type == "cpu":
+        keep_memory()
     resumed = checkpointing.resume(stage, state)
     start, counters = resumed or (0, {"tokens": 0, "seconds": 0.0, "log_bytes": 0, "best_loss": None, "best_step": 0, "stale": 0})
     writer = StageLog(log if strategy.rank == 0 else None, counters["log_bytes"])
@@ -144,12 +146,12 @@ def train(stage: StageLoop, seed: int, log: Path, state: Path, progress: Progres
 
 
 def _compare(stage: StageLoop, step: int, counters: dict[str, Any], writer: StageLog, state: Path) -> None:
-    """Evaluate; note in *counters* whether the loss is the lowest so far, and keep the weights if it is."""
+    """Evaluate; note in *counters* whether the loss is the lowest (or the reward the highest) so far, and keep the weights if so."""
     settings = stage.settings
     with _computing_in(settings.dtype, stage.strategy.device):
         metrics = stage.evaluate()
     writer.event("eval", step=step, metrics=metrics)
-    loss = metrics.get("eval_loss")
+    loss = metrics["eval_loss"] if "eval_loss" in metrics else -metrics["eval_reward"] if "eval_reward" in metrics else None
     if loss is None:
         if settings.keep_best or settings.early_stop:
             raise UserError(

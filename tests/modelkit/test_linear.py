@@ -23,8 +23,9 @@ def everything_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("shape", [(3, 32), (17, 32), (64, 32), (4, 16, 32), (5, 29, 32)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_outputs_and_gradients_are_those_of_torch(shape: tuple[int, ...], bias: bool) -> None:
-    torch.manual_seed(0)
+@pytest.mark.parametrize("long", [0, 2**40], ids=["rows as they are", "rows rounded up"])
+def test_outputs_and_gradients_are_those_of_torch(shape: tuple[int, ...], bias: bool, long: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "_LONG", long)
     found = []
     for context in (torch.enable_grad(), fast_linear(CPU, torch.float32)):
         torch.manual_seed(1)
