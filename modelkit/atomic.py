@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
+
+from modelkit.errors import UserError
 
 
 @contextmanager
@@ -52,7 +55,8 @@ def directory(path: Path) -> Iterator[Path]:
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     try:
-        yield beside
+        with os_errors(path):
+            yield beside
         for file in sorted(beside.rglob("*")):
             _fsync(file)
         _fsync(beside)
@@ -71,6 +75,20 @@ def directory(path: Path) -> Iterator[Path]:
 def beside_of(path: Path, process: int) -> Path:
     """The directory that :func:`directory` gives the block in this *process*, for others that write into it as well."""
     return path.with_name(f".{path.name}.{process}.tmp")
+
+
+@contextmanager
+def os_errors(path: Path) -> Iterator[None]:
+    """Let a full disk be an :class:`OSError` whoever met it: safetensors and tokenizers report one as an error of their own."""
+    try:
+        yield
+    except (OSError, UserError):
+        raise
+    except Exception as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 def sweep(parent: Path) -> None:

@@ -40,23 +40,33 @@ class EndpointError(UserError):
 
 @contextmanager
 def one_sentence(exit_with: Callable[[int], None] = sys.exit) -> Iterator[None]:
-    """Turn a :class:`UserError` (or a full disk, or ^C) into one line on standard error and an exit status."""
+    """Turn a :class:`UserError` (or a full disk, a path that can't be used, or ^C) into one line on standard error and an exit status."""
     try:
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         exit_with(error.status)
     except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+        if error.errno in _PATH_ERRORS and error.filename:
+            print(f"error: {error.filename} {_PATH_ERRORS[error.errno]}: name another path.", file=sys.stderr)
+        elif error.errno in _DISK_ERRORS:
+            where = f" while writing {error.filename}" if error.filename else ""
+            print(f"error: {_DISK_ERRORS[error.errno]}{where}; nothing half-written was kept.", file=sys.stderr)
+        else:
             raise
-        where = f" while writing {error.filename}" if error.filename else ""
-        print(f"error: {_DISK_ERRORS[error.errno]}{where}; nothing half-written was kept.", file=sys.stderr)
         exit_with(2)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
         exit_with(130)
 
 
+_PATH_ERRORS = {
+    13: "may not be read or written by this user",
+    17: "is there already, and is no folder",
+    20: "goes through a file as if it were a folder",
+    21: "is a folder, where a file is needed",
+    36: "is too long a name",
+}
 _DISK_ERRORS = {
     27: "a file would be larger than this process may write (ulimit -f)",
     28: "the disk is full: free some space and run the command again",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +69,7 @@ def resume(stage: StageLoop, folder: Path) -> tuple[int, dict[str, Any]] | None:
         try:
             numbers = _checked(state)
         except _DAMAGE as error:
-            print(f"warning: {state} is damaged ({error}); going back to the state before it")
+            print(f"warning: {state} is damaged ({error}); going back to the state before it, or else to the start")
             continue
         _load_modules(stage, state)
         for name, optimiser in stage.optimisers.items():
@@ -85,7 +84,7 @@ def _write(stage: StageLoop, target: Path, numbers: dict[str, Any], optimisers: 
     strategy = stage.strategy
     (writer,) = strategy.sum([float(os.getpid()) if strategy.rank == 0 else 0.0])
     content: dict[str, Any] = {**numbers, "optimisers": {}}
-    with _whole_or_not(target, strategy.rank == 0), _disk_full_is_an_os_error(target):
+    with _whole_or_not(target, strategy.rank == 0), atomic.os_errors(target):
         strategy.barrier()
         beside = atomic.beside_of(target, int(writer))
         for name, module in stage.modules.items():
@@ -142,17 +141,3 @@ def _whole_or_not(target: Path, writes: bool) -> Iterator[None]:
         return
     with atomic.directory(target):
         yield
-
-
-@contextmanager
-def _disk_full_is_an_os_error(target: Path) -> Iterator[None]:
-    """safetensors reports a full disk as an error of its own."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(target)) from None

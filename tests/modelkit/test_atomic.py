@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from modelkit import atomic
+from modelkit.errors import ModelError
 
 
 def test_a_directory_appears_only_when_the_block_succeeds(tmp_path: Path) -> None:
@@ -43,6 +44,15 @@ def test_sweep_undoes_what_killed_writers_left(tmp_path: Path) -> None:
     (tmp_path / ".lost.77.old").mkdir()
     atomic.sweep(tmp_path)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["kept", "lost"]
+
+
+def test_a_full_disk_is_an_os_error_whoever_reports_it(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as raised, atomic.directory(tmp_path / "checkpoint"):
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+    assert raised.value.errno == 28
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ModelError), atomic.directory(tmp_path / "checkpoint"):
+        raise ModelError("it can't be loaded (No such file (os error 2)).")
 
 
 def test_json_is_written_as_utf8_and_read_back(tmp_path: Path) -> None:

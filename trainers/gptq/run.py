@@ -192,7 +192,8 @@ class _Worker:
         left = [f"{path}.{name}" for name in layers if f"{path}.{name}" not in quantised]
         notes = {"layers": json.dumps([asdict(entry) for entry in reports]), "dense": json.dumps(left)}
         beside = file.with_suffix(".tmp")
-        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, beside, metadata=notes)
+        with atomic.os_errors(file):
+            save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, beside, metadata=notes)
         beside.replace(file)
         self.report.layers += reports
         self.report.dense += left
@@ -224,7 +225,8 @@ class _Worker:
                 source = self.weights.find(name, self.model.base_model_prefix) or name
                 kept = name if source.endswith(name) or name.endswith(source) else source
                 tensors[kept] = value.half().contiguous().cpu()
-        save_file(tensors, file)
+        with atomic.os_errors(file):
+            save_file(tensors, file)
         return file
 
     def _load_block(self, i: int) -> tuple[str, nn.Module]:
