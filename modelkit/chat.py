@@ -144,7 +144,8 @@ def verify_template(tokenizer: PreTrainedTokenizerBase) -> None:
             raise UserError("the chat template gives a prompt other tokens in training than in generation: use another template.")
     if tokenizer.eos_token_id is not None and chat.ids[-1] != tokenizer.eos_token_id:
         raise UserError(
-            "the chat template does not end the assistant's turn with the end-of-sequence token, so a model could not learn to stop."
+            f"the chat template does not end the assistant's turn with the end-of-sequence token {tokenizer.eos_token!r}, so a model could "
+            "not learn to stop: let the template write it, or set eos_token to what it writes there."
         )
 
 

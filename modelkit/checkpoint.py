@@ -191,6 +191,10 @@ def _has_tokenizer(folder: Path) -> bool:
 
 def _config(checkpoint: Path) -> dict[str, Any]:
     file = checkpoint / "config.json"
+    if not file.exists() and (checkpoint / "run.json").exists():
+        stages = sorted(path.parent for name in ("config.json", "adapter_config.json") for path in checkpoint.glob(f"*/{name}"))
+        such_as = f", such as {stages[-1]}" if stages else ""
+        raise ModelError(f"{checkpoint} is a run: name one of its checkpoints{such_as}.")
     if not file.exists():
         raise ModelError(f"{checkpoint} has no config.json: it is not a Hugging Face checkpoint directory.")
     try:

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from modelkit import hub
 from modelkit.errors import ModelError, UserError
 from modelkit.scoring.costs import Costs
 from trainers.modes import learning
@@ -59,13 +60,13 @@ class Footprint:
 
 
 def read_config(model: Path) -> Any:
-    """The configuration of a checkpoint directory (or of a ``config.json`` by itself), without any weights.
+    """The configuration of a checkpoint directory (or of a ``config.json`` by itself, or of a model on the hub), without any weights.
 
     :raises ModelError: when there is none or it is of no known architecture.
     """
     from transformers import AutoConfig
 
-    folder = model.parent if model.name == "config.json" else model
+    folder = model.parent if model.name == "config.json" else hub.find(str(model), config_only=True)
     if not (folder / "config.json").is_file():
         raise ModelError(f"there is no config.json at {folder}: a plan needs that much of a model.")
     try:
