@@ -28,12 +28,13 @@ app.command("plan")(plan_command)
 doctor_app = typer.Typer(no_args_is_help=True, help="Look for what is wrong with a trained model.")
 app.add_typer(doctor_app, name="doctor")
 
-Start = Annotated[Path, typer.Option("--model", "-m", help="The checkpoint to start from (an adapter works as well).")]
+Start = Annotated[Path, typer.Option("--model", "-m", help="The checkpoint to start from, or its name on the hub; adapters work as well.")]
 Out = Annotated[Path, typer.Option(help="The run's directory, to which the stage is added. An unfinished stage there goes on.")]
-Data = Annotated[Path | None, typer.Option(help="The file to train on, or the folder that the config's files lie in.")]
+Data = Annotated[Path | None, typer.Option(help="The file to train on (or hf:owner/name), or the folder that the config's files lie in.")]
 Config = Annotated[Path | None, typer.Option(help="A YAML file with the stage's settings, as under its name in a recipe.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, e.g. steps=40 or lora.rank=8.")]
 Seed = Annotated[int, typer.Option(help="Decides the order of the data, new weights, and all that is sampled.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad row, rather than put it aside.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; results depend on their number.")]
 Parallel = Annotated[str, typer.Option("--strategy", help="How processes share the work: auto, single, ddp, zero1, zero2, zero3, …")]
 Processes = Annotated[int, typer.Option("--nproc", min=1, help="Processes to start on this machine.")]
@@ -47,6 +48,7 @@ def run(
     base: Annotated[Path | None, typer.Option(help="The checkpoint to start from, for recipes that don't train their own.")] = None,
     data: Annotated[Path | None, typer.Option(help="The folder the recipe's data files lie in.")] = None,
     seed: Annotated[int | None, typer.Option(help="Overrides the recipe's seed.")] = None,
+    strict: Strict = False,
     threads: Threads = None,
     strategy: Parallel = "auto",
     nproc: Processes = 1,
@@ -62,6 +64,7 @@ def run(
         loaded = load(recipe, set_)
         if _started_others(nproc):
             return
+        from modelkit import hub
         from trainers.distributed import joined
         from trainers.loop import Stopped
         from trainers.pipeline import Settings
@@ -70,8 +73,10 @@ def run(
 
         chosen, count = loaded.seed if seed is None else seed, set_threads(threads)
         with joined(strategy, device=device) as joint:
-            settings = Settings(out, chosen, count, base, data, joint)
-            with Terminal(loaded, f"out {out} · seed {chosen} · {count} threads · {joint.name} × {joint.world}") as terminal:
+            start = hub.find(str(base), say=print) if base else None
+            settings = Settings(out, chosen, count, start, data, joint, strict)
+            where = f"out {out} · seed {chosen} · {count} threads · {joint.name} × {joint.world}"
+            with Terminal(loaded, where, joint.rank) as terminal:
                 try:
                     card = run_pipeline(loaded, settings, terminal.watch)
                 except Stopped:
@@ -89,6 +94,7 @@ def pretrain(
     config: Config = None,
     set_: Set = None,
     seed: Seed = 0,
+    strict: Strict = False,
     threads: Threads = None,
     strategy: Parallel = "auto",
     nproc: Processes = 1,
@@ -98,7 +104,7 @@ def pretrain(
     with one_sentence():
         from trainers.commands import request
 
-        asked = request("base", config, set_ or [], out, seed, model, data, tokenizer=tokenizer)
+        asked = request("base", config, set_ or [], out, seed, model, data, tokenizer=tokenizer, strict=strict)
         _train(asked, threads, strategy, nproc, device)
 
 
@@ -112,6 +118,7 @@ def _learner(stage: str) -> Callable[..., None]:
         config: Config = None,
         set_: Set = None,
         seed: Seed = 0,
+        strict: Strict = False,
         threads: Threads = None,
         strategy: Parallel = "auto",
         nproc: Processes = 1,
@@ -120,7 +127,7 @@ def _learner(stage: str) -> Callable[..., None]:
         with one_sentence():
             from trainers.commands import request
 
-            asked = request(stage, config, set_ or [], out, seed, model, data)
+            asked = request(stage, config, set_ or [], out, seed, model, data, strict=strict)
             _train(asked, threads, strategy, nproc, device)
 
     return command
@@ -133,12 +140,13 @@ app.command("rm", help="A reward model from preference pairs; give the SFT check
 @app.command()
 def ppo(
     model: Start,
-    reward: Annotated[Path, typer.Option("--reward", help="The reward model's checkpoint; the critic starts from it.")],
+    reward: Annotated[Path, typer.Option("--reward", help="The reward model; the critic starts from it.")],
     out: Out,
     data: Data = None,
     config: Config = None,
     set_: Set = None,
     seed: Seed = 0,
+    strict: Strict = False,
     threads: Threads = None,
     strategy: Parallel = "auto",
     nproc: Processes = 1,
@@ -148,7 +156,7 @@ def ppo(
     with one_sentence():
         from trainers.commands import request
 
-        asked = request("rl", config, set_ or [], out, seed, model, data, reward)
+        asked = request("rl", config, set_ or [], out, seed, model, data, reward, strict=strict)
         _train(asked, threads, strategy, nproc, device)
 
 
@@ -166,6 +174,7 @@ def grpo(
     config: Config = None,
     set_: Set = None,
     seed: Seed = 0,
+    strict: Strict = False,
     threads: Threads = None,
     strategy: Parallel = "auto",
     nproc: Processes = 1,
@@ -175,7 +184,7 @@ def grpo(
     with one_sentence():
         from trainers.commands import request
 
-        asked = request("grpo", config, set_ or [], out, seed, model, data, reward)
+        asked = request("grpo", config, set_ or [], out, seed, model, data, reward, strict=strict)
         _train(asked, threads, strategy, nproc, device)
 
 
@@ -187,9 +196,10 @@ def merge(
 ) -> None:
     """Add an adapter into its base's weights: one plain checkpoint with the same logits."""
     with one_sentence():
+        from modelkit import hub
         from trainers.merge import merge as merge_adapter
 
-        merge_adapter(model, out, dtype)
+        merge_adapter(hub.find(str(model), say=print), out, dtype)
         print(f"{model} and its base are merged in {out}")
 
 
@@ -218,6 +228,7 @@ def gptq(
 ) -> None:
     """Quantise a checkpoint's linear layers with GPTQ, in the layout that transformers, vLLM and GPTQModel load."""
     with one_sentence():
+        from modelkit import hub
         from modelkit.device import choose_device
         from trainers.gptq.calibration import default_files
         from trainers.gptq.run import Settings
@@ -227,7 +238,8 @@ def gptq(
 
         set_threads(threads)
         grid = Grid(bits, group_size, sym, act_order, static_groups)
-        settings = Settings(model, out, grid, calibration or default_files(model), samples, seed, choose_device(device))
+        source = hub.find(str(model), say=print)
+        settings = Settings(source, out, grid, calibration or default_files(source), samples, seed, choose_device(device))
         with Terminal(settings) as terminal:
             report = run_gptq(settings, terminal.watch, terminal.say)
         terminal.show(report)
@@ -241,10 +253,11 @@ def doctor_rm(
 ) -> None:
     """Explain why a reward model says the same for everything; exit status 1 when a cause is found."""
     with one_sentence():
+        from modelkit import hub
         from trainers.doctor import describe, examine
 
         set_threads(threads)
-        found = examine(model, data)
+        found = examine(hub.find(str(model), say=print), data)
         print(describe(found))
     raise typer.Exit(1 if found.findings else 0)
 
@@ -262,7 +275,7 @@ def _train(asked: Request, threads: int | None, strategy: str, nproc: int, devic
     dtype = None if asked.settings.dtype == "fp32" else dtype_of(asked.settings.dtype)
     with joined(strategy, dtype, device) as joint:
         where = f"out {asked.out} · seed {asked.seed} · {count} threads · {joint.name} × {joint.world}"
-        with Terminal(asked.settings, f"stage {asked.stage} · from {asked.model or asked.tokenizer} · {where}") as terminal:
+        with Terminal(asked.settings, f"stage {asked.stage} · from {asked.model or asked.tokenizer} · {where}", joint.rank) as terminal:
             try:
                 info, counts = run_stage(asked, joint, terminal.watch)
             except Stopped:

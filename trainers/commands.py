@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelkit import atomic, checkpoint
+from modelkit import atomic, checkpoint, hub
 from modelkit.checkpoint import StageInfo
 from modelkit.errors import ModelError, UserError
 from modelkit.fingerprint import fingerprint
-from trainers import folder
+from trainers import folder, rewards
+from trainers.data.files import HUB
 from trainers.log import Progress, Watcher
 from trainers.reading import load_section
 from trainers.recipe import DpoStage, GrpoStage, KtoStage, Optimisation, PpoStage, PretrainStage, RewardStage, SftStage
@@ -45,6 +46,7 @@ class Request:
     data: Path
     reward: Path | None = None
     tokenizer: Path | None = None
+    strict: bool = False
 
 
 def request(
@@ -57,8 +59,9 @@ def request(
     data: Path | None,
     reward: Path | None = None,
     tokenizer: Path | None = None,
+    strict: bool = False,
 ) -> Request:
-    """Check everything that can be checked without loading a model.
+    """Check everything that can be checked without loading a model. Models may be named as on the hub, *data* as ``hf:owner/name``.
 
     :raises UserError: for settings, checkpoints or data that can't be used.
     """
@@ -66,10 +69,12 @@ def request(
         raise UserError(
             "pretraining starts from a checkpoint (-m DIR) or from nothing, with a tokenizer (--tokenizer DIR): give one of both."
         )
-    if data is not None and not data.exists():
-        raise UserError(f"there is no data file or folder {data}: check --data.")
-    given: dict[str, Any] = {"data": [{"path": data.name}]} if data is not None and data.is_file() else {}
+    where, given = _data(data)
     settings = load_section(SECTIONS[stage], config, overrides, given)
+    if not settings.data:
+        why = f"{data} is a folder: name one of its files" if data else f"there is no data to train {stage} on: name a file"
+        raise UserError(f"{why} with --data, or list files under data in the settings.")
+    model, reward, tokenizer = (None if path is None else hub.find(str(path), say=print) for path in (model, reward, tokenizer))
     if model is not None:
         checkpoint.check(model)
         if checkpoint.is_reward_model(model) and stage != "rm":
@@ -78,8 +83,29 @@ def request(
         checkpoint.check(reward)
         if not checkpoint.is_reward_model(reward):
             raise ModelError(f"{reward} is a language model, but --reward needs a reward model.")
-    where = Path() if data is None else data.parent if data.is_file() else data
-    return Request(stage, settings, out, seed, model, where, reward, tokenizer)
+    if stage == "grpo":
+        for term in settings.rewards:
+            if term.name != "reward_model":
+                rewards.find(term.name)
+        if settings.needs_reward_model and reward is None:
+            raise UserError("the reward term reward_model needs a reward model: give its checkpoint with --reward, or leave the term out.")
+    return Request(stage, settings, out, seed, model, where, reward, tokenizer, strict)
+
+
+def _data(data: Path | None) -> tuple[Path, dict[str, Any]]:
+    """The folder that data files lie in, and what ``--data`` says about which they are.
+
+    :raises UserError: when there is no such file or folder.
+    """
+    if data is None:
+        return Path(), {"data": []}
+    if str(data).startswith(HUB):
+        return Path(), {"data": [{"path": str(data)}]}
+    if data.is_dir():
+        return data, {"data": []}
+    if not data.is_file():
+        raise UserError(f"there is no data file or folder {data}: check --data.")
+    return data.parent, {"data": [{"path": data.name}]}
 
 
 def run(asked: Request, strategy: Strategy, watcher: Watcher = lambda progress: None) -> tuple[StageInfo, Counts | None]:
@@ -110,16 +136,16 @@ def run(asked: Request, strategy: Strategy, watcher: Watcher = lambda progress: 
         if first:
             atomic.sweep(asked.out)
             home = folder.with_stages(asked.out, ["critic", "rl"] if asked.stage == "rl" else [asked.stage], asked.seed)
-            missing = folder.claim(home, asked.stage, digest, resolved)
+            missing = folder.claim(home, asked.stage, digest, resolved, asked.data)
         strategy.barrier()
         if not first:
             home = folder.Run.open(asked.out)
-            missing = folder.claim(home, asked.stage, digest, resolved)
+            missing = folder.claim(home, asked.stage, digest, resolved, asked.data)
         strategy.barrier()
         counts = None
         if missing:
             progress = Progress(asked.out if first else None, [asked.stage], {asked.stage: 1.0}, watcher)
-            job = Job(home, asked.stage, asked.data, asked.seed, digest, tokenizer, strategy, progress)
+            job = Job(home, asked.stage, asked.data, asked.seed, digest, tokenizer, strategy, progress, strict=asked.strict)
             with folder.watched(progress):
                 counts = _work(asked, job)
         info = checkpoint.read_stage(home.checkpoint(asked.stage))

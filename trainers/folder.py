@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from modelkit import atomic, checkpoint
 from modelkit.errors import UserError
 from modelkit.fingerprint import sha256_of_text
 from modelkit.run import Run, RunInfo, Stage, StageKind
+from trainers.data.dataset import changed
 from trainers.log import Progress
 from trainers.loop import Stopped
 
@@ -54,8 +56,10 @@ def with_stages(folder: Path, names: list[str], seed: int) -> Run:
     return Run.create(folder, info)
 
 
-def claim(run: Run, name: str, wanted: str, settings: dict[str, Any]) -> bool:
-    """Note that the stage *name* is made as *settings* say (their digest is *wanted*); whether it still has to be.
+def claim(run: Run, name: str, wanted: str, settings: dict[str, Any], data: Path) -> bool:
+    """Note that the stage *name* is made as *settings* say (their digest is *wanted*) of files in *data*; whether it still has to be.
+
+    A stage that was begun otherwise, but has saved nothing yet, is begun anew.
 
     :raises UserError: when the run has, or is making, this stage in another way.
     """
@@ -67,14 +71,32 @@ def claim(run: Run, name: str, wanted: str, settings: dict[str, Any]) -> bool:
         info = checkpoint.read_stage(run.checkpoint(name))
         if info is None or info.recipe != wanted:
             raise other
+        same_data(run, name, data)
         return False
     note = run.state(name) / "settings.json"
-    if note.exists():
-        if json.loads(note.read_text(encoding="utf-8"))["sha256"] != wanted:
+    if note.exists() and json.loads(note.read_text(encoding="utf-8"))["sha256"] != wanted:
+        if any(run.state(name).glob("step-*")):
             raise other
-    else:
+        shutil.rmtree(run.state(name))
+    if not note.exists():
         atomic.write_json(note, {"sha256": wanted, **settings})
     return True
+
+
+def same_data(run: Run, name: str, data: Path) -> None:
+    """:raises UserError: when a file in *data* that the stage *name* was made of, and that is still there, was changed since."""
+    info = checkpoint.read_stage(run.checkpoint(name))
+    files = changed(info.data, data) if info else []
+    if files:
+        raise UserError(
+            f"{data / files[0]} has changed since {run.checkpoint(name)} was made of it: restore it, choose another --out, "
+            f"or delete {run.checkpoint(name)} and {run.state(name)}."
+        )
+
+
+def has_begun(folder: Path, names: Iterable[str]) -> bool:
+    """Whether the run in *folder* has made anything of what *names* says, or saved a state on the way to it."""
+    return any((folder / name).exists() for name in names) or any(folder.glob("state/*/step-*"))
 
 
 @contextmanager

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelkit import atomic, checkpoint
+from modelkit import atomic, checkpoint, hub
 from modelkit.chat import PLAIN_TEMPLATE, verify_template
 from modelkit.checkpoint import StageInfo
 from modelkit.errors import UserError
 from modelkit.run import Run
 from trainers.data import dataset
+from trainers.data.cache import TokenCache
 from trainers.data.dataset import Counts, Prompt
 from trainers.log import Progress
 from trainers.loop import Finished, StageLoop, train
@@ -30,8 +33,8 @@ if TYPE_CHECKING:
 class Job:
     """One stage's work in a run: its name there, the folder of its data files, its tokenizer, and what tells it from others.
 
-    ``recipe`` is the sha256 of everything that the result depends on. ``probes`` are prompts to show the model's progress on; a stage
-    takes some of its own where none are given.
+    ``recipe`` is the sha256 of everything that the result depends on but what is in the data files. ``probes`` are prompts to show the
+    model's progress on; a stage takes some of its own where none are given. With ``strict`` the first bad row ends the stage.
     """
 
     run: Run
@@ -43,21 +46,45 @@ class Job:
     strategy: Strategy
     progress: Progress
     probes: Sequence[Prompt] = ()
+    strict: bool = False
 
     @property
     def checkpoint(self) -> Path:
         """Where the stage's checkpoint will be."""
         return self.run.checkpoint(self.name)
 
+    @cached_property
+    def tokens(self) -> TokenCache:
+        """The run's cache of tokenised rows, which all its stages share."""
+        return TokenCache(self.run.state("tokens"))
+
     def rows(self, mixture: Sequence[Mixture], kind: Any, counts: Counts) -> list[dict[str, Any]]:
-        """The rows of the stage's data files; bad ones are put aside in the run's ``bad_rows.jsonl``, each once."""
-        rows = dataset.read(mixture, self.data, kind, counts)
+        """The rows of the stage's data files; bad ones are put aside in the run's ``bad_rows.jsonl``, each once.
+
+        :raises UserError: when a file isn't what it was when the stage was begun.
+        """
+        rows = dataset.read(mixture, self.data, kind, counts, self.strict)
+        self._note_files({source.path: source.sha256 for source in counts.sources})
         if counts.problems and self.strategy.rank == 0:
             aside = self.run.path / "bad_rows.jsonl"
             earlier = aside.read_text(encoding="utf-8") if aside.exists() else ""
             lines = dict.fromkeys([*earlier.splitlines(keepends=True), *counts.bad_rows().splitlines(keepends=True)])
             atomic.write_text(aside, "".join(lines))
         return rows
+
+    def _note_files(self, files: dict[str, str]) -> None:
+        """Keep the files' hashes beside the stage's states, or compare them with those kept when there are states already."""
+        folder = self.run.state(self.name)
+        note = folder / "data.json"
+        if note.exists() and any(folder.glob("step-*")):
+            earlier = json.loads(note.read_text(encoding="utf-8"))
+            for path, sha256 in files.items():
+                if earlier.get(path, sha256) != sha256:
+                    raise UserError(
+                        f"{path} has changed since {self.checkpoint} was begun: restore it, choose another --out, or delete {folder}."
+                    )
+        elif self.strategy.rank == 0:
+            atomic.write_json(note, files)
 
     def train(self, stage: StageLoop) -> Finished:
         """Run the stage's loop, or what is left of it."""
@@ -76,7 +103,7 @@ class Job:
         folder = self.run.checkpoint(name or self.name)
         info = StageInfo(
             stage=name or self.name,
-            parent=None if parent is None else os.path.relpath(parent.resolve(), folder.resolve()),
+            parent=None if parent is None else hub.name_of(parent) or os.path.relpath(parent.resolve(), folder.resolve()),
             recipe=self.recipe,
             data=counts.sources,
             steps=finished.steps,
@@ -90,7 +117,7 @@ class Job:
 def tokenizer_for(start: Path, chat: bool = True) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint to train from, with a plain chat template where it has none.
 
-    :raises UserError: when it can't mark where texts begin and end, or (for *chat*) its template leaves nothing to learn from.
+    :raises UserError: when it can't mark where texts end, or (for *chat*) its template leaves nothing to learn from.
     """
     tokenizer = checkpoint.load_tokenizer(start)
     if tokenizer.chat_template is None:
@@ -99,12 +126,15 @@ def tokenizer_for(start: Path, chat: bool = True) -> PreTrainedTokenizerBase:
 
 
 def checked(tokenizer: PreTrainedTokenizerBase, where: str, chat: bool = True) -> PreTrainedTokenizerBase:
-    """The tokenizer, fit for training: with begin and end of sequence, padding of its own kind, and a verified chat template.
+    """The tokenizer, fit for training: with an end of sequence, padding of its own kind, and a verified chat template.
 
     :raises UserError: naming what is missing.
     """
-    if tokenizer.eos_token_id is None or tokenizer.bos_token_id is None:
-        raise UserError(f"the tokenizer of {where} has no begin- or end-of-sequence token, which training needs.")
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"the tokenizer of {where} has no end-of-sequence token, so a model could not learn to stop: set eos_token in its "
+            "tokenizer_config.json."
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     if chat:

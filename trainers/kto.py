@@ -61,7 +61,7 @@ class KahnemanTversky:
         self.modules: dict[str, nn.Module] = {"model": model}
         self.optimisers = {"model": Optimiser([model], settings, strategy=self.strategy)}
         self._model, self._tokenizer, self._seed, self._probes = model.eval(), tokenizer, seed, probes
-        self._context = int(model.config.max_position_embeddings)
+        self._context: int | None = settings.max_length or getattr(model.config, "max_position_embeddings", None)
         self._training, self._held_out = (self._compared(part, reference) for part in (rows, held_out))
         self._order: Iterator[list[int]] = iter(())
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from modelkit import atomic, checkpoint
+from modelkit import atomic, checkpoint, hub
 from modelkit.adapter import with_scalar_head
 from modelkit.checkpoint import StageInfo
 from modelkit.device import dtype_of
@@ -177,7 +177,9 @@ def _without_start(config: Any, weights: dict[str, Tensor], initial: dict[str, T
 
 
 def _path_from(folder: Path, base: Path) -> str:
-    """*base* as the adapter names it: relative within a run, so that runs can be moved, absolute otherwise."""
+    """*base* as the adapter names it: relative within a run, so that runs can be moved, by its name on the hub, absolute otherwise."""
+    if (name := hub.name_of(base)) is not None:
+        return name
     if base.resolve().parent == folder.resolve().parent:
         return os.path.relpath(base.resolve(), folder.resolve())
     return str(base.resolve())

@@ -45,6 +45,7 @@ class Settings:
     base: Path | None = None
     data: Path | None = None
     strategy: Strategy = field(default_factory=Single)
+    strict: bool = False
 
 
 def run(recipe: Recipe, settings: Settings, watcher: Watcher = lambda progress: None) -> dict[str, Any]:
@@ -84,11 +85,13 @@ class _Pipeline:
         self.entries: dict[str, dict[str, Any]] = self._earlier_entries()
 
     def _open(self) -> Run:
-        if (self.settings.out / "run.json").exists():
-            found = Run.open(self.settings.out)
-            if found.info.recipe != self.digest:
-                raise UserError(f"{self.settings.out} holds a run of another recipe, seed or data: choose another --out, or delete it.")
-            return found
+        out = self.settings.out
+        if (out / "run.json").exists():
+            found = Run.open(out)
+            if found.info.recipe == self.digest:
+                return found
+            if folder.has_begun(out, ["data", "tokenizer", *(stage.name for stage in found.info.stages)]):
+                raise UserError(f"{out} holds a run of another recipe, seed or data: choose another --out, or delete it.")
         self.settings.strategy.barrier()
         names = [made for name in self.recipe.stages for made in (["critic", "rl"] if name == "rl" else [name])]
         info = RunInfo(
@@ -98,7 +101,7 @@ class _Pipeline:
             seed=self.settings.seed,
             stages=[folder.stage(name) for name in names],
         )
-        made = Run.create(self.settings.out, info) if self.first else Run(self.settings.out, info)
+        made = Run.create(out, info) if self.first else Run(out, info)
         self.settings.strategy.barrier()
         return made
 
@@ -125,7 +128,9 @@ class _Pipeline:
             self.progress.enter(name)
             settings, strategy = self.settings, self.settings.strategy
             job = Job(
-                self.home, name, self.data_folder, settings.seed, self.digest, self.tokenizer, strategy, self.progress, self._probes()
+                *(self.home, name, self.data_folder, settings.seed, self.digest, self.tokenizer, strategy, self.progress),
+                self._probes(),
+                settings.strict,
             )
             counts = self._work(job, self.recipe.stages[name])
             if counts.first_problem:
@@ -134,6 +139,8 @@ class _Pipeline:
             assert info is not None
             data = {key: getattr(counts, key) for key in ("rows", "used", "bad", "dropped", "truncated")}
             self._note(name, info.steps, info.tokens, max(info.seconds, time.perf_counter() - began), info.metrics, data)
+        else:
+            folder.same_data(self.home, name, self.data_folder)
         if self.first:
             self._evaluate(name)
         self.settings.strategy.barrier()
@@ -234,8 +241,9 @@ class _Pipeline:
         mixture = [Mixture(path=str(file.resolve()))] if file.exists() else asked.data if asked else []
         if not mixture:
             return []
-        base = self.settings.base
-        context = self.recipe.model.context if base is None else int(checkpoint.check(base).get("max_position_embeddings", 512))
+        config = checkpoint.check(self.settings.base) if self.settings.base else {"max_position_embeddings": self.recipe.model.context}
+        context = config.get("max_position_embeddings") or config.get("n_positions") or 512
+        context = min(context, asked.max_length or context) if asked else context
         found = dataset.prompts(self._rows(mixture, "prompts"), self.tokenizer, context - self._reply_tokens, Counts())
         _, chosen = hold_out(found, min(1.0, count / len(found)), self.settings.seed, "reward reference")
         return chosen or found

@@ -73,13 +73,16 @@ class Optimisation(_Section):
     max_skipped: int = Field(5, gt=0, description="updates in a row whose gradient isn't finite before the stage gives up")
     dtype: Literal["fp32", "bf16"] = "fp32"
     gradient_checkpointing: bool = Field(False, description="keep each layer's input only, and compute the rest again on the way back")
+    max_length: int | None = Field(None, gt=1, description="tokens of a row at most; the model's own context unless given")
     lora: Lora | None = None
     save_every: int = Field(100, gt=0)
     keep_last: int = Field(2, ge=2, description="states to resume from; a damaged one falls back to the one before")
     sample_every: int = Field(50, gt=0)
     eval_every: int = Field(0, ge=0, description="steps between evaluations on held-out data, the first before any; 0: at the end only")
-    keep_best: bool = Field(False, description="end with the weights of the lowest evaluation loss instead of the last ones")
-    early_stop: int = Field(0, ge=0, description="stop after this many evaluations without a lower loss; 0: never")
+    keep_best: bool = Field(
+        False, description="end with the weights of the lowest evaluation loss (PPO, GRPO: highest reward) instead of the last"
+    )
+    early_stop: int = Field(0, ge=0, description="stop after this many evaluations without a better one; 0: never")
 
     @model_validator(mode="after")
     def _evaluations_are_asked_for(self) -> Optimisation:
@@ -225,7 +228,7 @@ class KtoStage(Optimisation):
 
 
 class RewardTerm(_Section):
-    """One part of a rule-based reward: a built-in of trainers.rewards or ``module:function``, or ``reward_model``, and its weight."""
+    """A part of a reward, and its weight: a built-in of trainers.rewards, ``file.py:function``, ``module:function``, ``reward_model``."""
 
     name: str
     weight: float = 1.0

@@ -1,14 +1,18 @@
 """Rule-based rewards: plain functions of a prompt, a reply and the right answer, named in a recipe.
 
-``def reward(prompt: str, reply: str, reference: str | None) -> float``. A function of one's own is named ``module:function``.
+``def reward(prompt: str, reply: str, reference: str | None) -> float``. A function of one's own is named ``file.py:function`` (seen from
+the folder that the command is given in) or ``module:function``.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 from modelkit.errors import UserError
 
@@ -60,24 +64,24 @@ BUILT_IN: dict[str, Reward] = {
 
 
 def find(name: str) -> Reward:
-    """The built-in of this name, or the function that ``module:function`` names, which is imported.
+    """The built-in of this name, or the function that ``file.py:function`` or ``module:function`` names, which is imported.
 
-    :raises UserError: when there is no such built-in, module or function.
+    :raises UserError: when there is no such built-in, file, module or function.
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
-    module_name, colon, function_name = name.partition(":")
+    where, colon, function_name = name.rpartition(":")
     if not colon:
-        raise UserError(f"there is no reward called {name!r}: use one of {', '.join(BUILT_IN)}, reward_model, or module:function.")
+        raise UserError(f"there is no reward called {name!r}: use one of {', '.join(BUILT_IN)}, reward_model, or file.py:function.")
     try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UserError(f"the reward {name!r} can't be imported ({error}): check the module's name and PYTHONPATH.") from None
+        module = _of_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+    except Exception as error:  # importing runs a user's code
+        raise UserError(
+            f"the reward {name!r} can't be imported ({type(error).__name__}: {error}): check its path, or PYTHONPATH."
+        ) from None
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise UserError(
-            f"the module {module_name} has no function {function_name!r}: write reward(prompt, reply, reference) -> float there."
-        )
+        raise UserError(f"{where} has no function {function_name!r}: write {function_name}(prompt, reply, reference) -> float there.")
     return function
 
 
@@ -93,6 +97,15 @@ def value(name: str, reward: Reward, prompt: str, reply: str, reference: str | N
     if not math.isfinite(found):
         raise UserError(f"the reward {name} gave {found} for the reply {reply[:60]!r}: a finite number is needed.")
     return found
+
+
+def _of_file(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None, "a name that ends in .py is that of a module"
+    assert spec.loader is not None, "a module in a file has a loader"
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _bare(text: str) -> str:

@@ -18,13 +18,14 @@ from trainers.data import dataset
 from trainers.data.dataset import Counts, Example, Prompt
 from trainers.data.order import hold_out
 from trainers.job import Job, same_tokenizer
-from trainers.recipe import Architecture, BaseStage, DpoStage, GrpoStage, KtoStage, PpoStage, RewardStage, SftStage
+from trainers.recipe import Architecture, BaseStage, DpoStage, GrpoStage, KtoStage, Optimisation, PpoStage, RewardStage, SftStage
 from trainers.seeds import derive
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig, PreTrainedModel
 
-    from trainers.lora import Trainee
+    from trainers.dpo import Reference
+    from trainers.lora import Kind, Trainee
 
 _PROBES = 6
 REPLY_TOKENS = 48
@@ -46,8 +47,9 @@ def pretrain(settings: BaseStage, job: Job, start: Path | None = None, shape: Ar
     else:
         trainee = _load(start, settings, job)
     rows = job.rows(settings.data, "text", counts)
-    texts = dataset.text_examples(rows, job.tokenizer, _context(trainee.model), counts)
+    texts = dataset.text_examples(rows, job.tokenizer, _context(trainee.model, settings), counts, job.tokens)
     examples, held_out = hold_out(texts, settings.held_out, job.seed, job.name)
+    _tell_epochs([len(example.ids) for example in examples], settings)
     stage = LanguageModelling(job.name, trainee.model, job.tokenizer, examples, held_out, job.probes, settings, job.seed, job.strategy)
     job.save(trainee, start, job.train(stage), counts)
     return counts
@@ -59,12 +61,14 @@ def sft(settings: SftStage, job: Job, start: Path) -> Counts:
 
     counts = Counts()
     trainee = _load(start, settings, job)
-    context = _context(trainee.model)
-    chats = dataset.chat_examples(job.rows(settings.data, "sft", counts), job.tokenizer, context, counts)
+    context = _context(trainee.model, settings)
+    chats = dataset.chat_examples(job.rows(settings.data, "sft", counts), job.tokenizer, context, counts, job.tokens)
     examples, held_out = hold_out(chats, settings.held_out, job.seed, job.name)
     probes = job.probes or _openings(held_out or examples, job)
     if settings.replay:
-        examples = examples + dataset.text_examples(job.rows(settings.replay, "text", counts), job.tokenizer, context, counts)
+        replay = job.rows(settings.replay, "text", counts)
+        examples = examples + dataset.text_examples(replay, job.tokenizer, context, counts, job.tokens)
+    _tell_epochs([len(example.ids) for example in examples], settings)
     stage = LanguageModelling(job.name, trainee.model, job.tokenizer, examples, held_out, probes, settings, job.seed, job.strategy)
     job.save(trainee, start, job.train(stage), counts)
     return counts
@@ -80,11 +84,13 @@ def rm(settings: RewardStage, job: Job, start: Path, scale_on: Sequence[Prompt] 
 
     counts = Counts()
     trainee = _load(start, settings, job, "reward")
-    pairs = dataset.pairs(job.rows(settings.data, "preference", counts), job.tokenizer, _context(trainee.model), counts)
+    context = _context(trainee.model, settings)
+    pairs = dataset.pairs(job.rows(settings.data, "preference", counts), job.tokenizer, context, counts, job.tokens)
     training, held_out = hold_out_pairs(pairs, settings.held_out, job.seed, job.name)
+    _tell_epochs([len(pair.chosen) + len(pair.rejected) for pair in training], settings)
     finished = job.train(RewardModelling(trainee.model, training, held_out, settings, job.seed, job.strategy))
     if not scale_on:
-        room = _context(trainee.model) - max_tokens
+        room = context - max_tokens
         openings = [pair.chosen[: pair.starts[0]] for pair in held_out or training]
         scale_on = [Prompt(ids, "") for ids in openings if len(ids) <= room][: settings.reference_prompts]
     extra = {}
@@ -121,11 +127,11 @@ def ppo(settings: PpoStage, job: Job, start: Path, reward: Path) -> Counts:
         actor, critic = _load(start, settings, job), _load(reward, settings, job, "reward")
         cast = Separate(actor.model, critic.model, checkpoint.load_model(start))
     judge = checkpoint.load_model(reward, "reward")
-    context = _context(judge)
+    context = _context(judge, settings)
     prompts = dataset.prompts(job.rows(settings.data, "prompts", counts), job.tokenizer, context - settings.max_tokens, counts)
     ptx: list[Example] = []
     if settings.ptx:
-        ptx = dataset.chat_examples(job.rows(settings.ptx, "sft", counts), job.tokenizer, context, counts)
+        ptx = dataset.chat_examples(job.rows(settings.ptx, "sft", counts), job.tokenizer, context, counts, job.tokens)
     training, held_out = hold_out(prompts, settings.held_out, job.seed, job.name)
     probes = job.probes or (held_out or training)[:_PROBES]
     scale = scale or RewardReference([], 0.0, 1.0)
@@ -143,10 +149,12 @@ def dpo(settings: DpoStage, job: Job, start: Path) -> Counts:
 
     counts = Counts()
     trainee = _load(start, settings, job)
-    pairs = dataset.pairs(job.rows(settings.data, "preference", counts), job.tokenizer, _context(trainee.model), counts)
+    context = _context(trainee.model, settings)
+    pairs = dataset.pairs(job.rows(settings.data, "preference", counts), job.tokenizer, context, counts, job.tokens)
     training, held_out = hold_out_pairs(pairs, settings.held_out, job.seed, job.name)
     probes = job.probes or [_opening(pair.chosen, pair.starts[0], job) for pair in (held_out or training)[:_PROBES]]
     reference = _reference(start, job) if settings.needs_reference else None
+    _tell_epochs([len(pair.chosen) + len(pair.rejected) for pair in training], settings)
     stage = PreferenceOptimisation(trainee.model, reference, job.tokenizer, training, held_out, probes, settings, job.seed, job.strategy)
     job.save(trainee, start, job.train(stage), counts)
     return counts
@@ -158,9 +166,11 @@ def kto(settings: KtoStage, job: Job, start: Path) -> Counts:
 
     counts = Counts()
     trainee = _load(start, settings, job)
-    rows = dataset.labelled(job.rows(settings.data, "unpaired", counts), job.tokenizer, _context(trainee.model), counts)
+    context = _context(trainee.model, settings)
+    rows = dataset.labelled(job.rows(settings.data, "unpaired", counts), job.tokenizer, context, counts, job.tokens)
     training, held_out = hold_out(rows, settings.held_out, job.seed, job.name)
     probes = job.probes or [_opening(row.ids, row.start, job) for row in (held_out or training)[:_PROBES]]
+    _tell_epochs([len(row.ids) for row in training], settings)
     stage = KahnemanTversky(
         trainee.model, _reference(start, job), job.tokenizer, training, held_out, probes, settings, job.seed, job.strategy
     )
@@ -177,7 +187,7 @@ def grpo(settings: GrpoStage, job: Job, start: Path, reward: Path | None = None)
         same_tokenizer(start, reward)
     trainee = _load(start, settings, job)
     judge = Judge(settings, job.tokenizer, None if reward is None else checkpoint.load_model(reward, "reward"))
-    room = _context(trainee.model) - settings.max_tokens
+    room = _context(trainee.model, settings) - settings.max_tokens
     prompts = dataset.prompts(job.rows(settings.data, "prompts", counts), job.tokenizer, room, counts)
     training, held_out = hold_out(prompts, settings.held_out, job.seed, job.name)
     reference = checkpoint.load_model(start) if settings.kl_coef else None
@@ -241,20 +251,35 @@ def _language_model(start: Path) -> Path | None:
     return start if start.is_dir() else None
 
 
-def _load(start: Path, settings, job: Job, kind="language") -> Trainee:
+def _load(start: Path, settings: Optimisation, job: Job, kind: Kind = "language") -> Trainee:
     from trainers import lora
 
     return lora.load(start, kind, settings, job.tokenizer, derive(job.seed, job.name, "weights"))
 
 
-def _reference(start: Path, job: Job):
+def _reference(start: Path, job: Job) -> Reference:
     from trainers.dpo import Reference
 
     return Reference(lambda: checkpoint.load_model(start, device=job.strategy.device), fingerprint(start), job.run.state(job.name))
 
 
-def _context(model: PreTrainedModel) -> int:
-    return int(model.config.max_position_embeddings)
+def _context(model: PreTrainedModel, settings: Optimisation) -> int:
+    """The most tokens that a row may have: those that the model was made for, or fewer if so set.
+
+    :raises UserError: for more, and for a model without such a number (ALiBi) where none is set.
+    """
+    own = getattr(model.config, "max_position_embeddings", None)
+    if own is None and settings.max_length is None:
+        raise UserError(f"models of type {model.config.model_type} know no longest row: set max_length.")
+    if own is not None and settings.max_length is not None and settings.max_length > own:
+        raise UserError(f"max_length is {settings.max_length}, and the model was made for {own} tokens: set it to that at most.")
+    return int(settings.max_length or own)
+
+
+def _tell_epochs(lengths: Sequence[int], settings: Optimisation) -> None:
+    """Say how much there is to learn from, since steps are counted in tokens and people think in epochs."""
+    rows, tokens = len(lengths), sum(lengths)
+    print(f"{rows:,} rows, {tokens:,} tokens: {settings.steps:,} steps are about {settings.steps * settings.tokens / tokens:.2g} epochs")
 
 
 def _openings(examples: Sequence[Example], job: Job) -> list[Prompt]:

@@ -21,14 +21,21 @@ if TYPE_CHECKING:
     from trainers.log import Progress as RunProgress
 
 _SHOWN = ("loss", "accuracy", "reward", "kl")
+_NEXT = {
+    "base": "trainers sft -m {checkpoint} --data CONVERSATIONS --out {run} --set steps=…",
+    "sft": "trainers rm -m {checkpoint} --data PAIRS --out {run} --set steps=…",
+    "rm": "trainers doctor rm -m {checkpoint}",
+}
+"""What one does with a stage's checkpoint; a policy is talked to."""
+_TALK = "playground chat -m {checkpoint}"
 
 
 class Terminal:
-    """Progress bars on standard error (only in a terminal), everything else on standard output."""
+    """Progress bars on standard error (only in a terminal), everything else on standard output; of several ranks the first speaks."""
 
-    def __init__(self, resolved: BaseModel, footing: str) -> None:
+    def __init__(self, resolved: BaseModel, footing: str, rank: int = 0) -> None:
         self._console = Console()
-        self._errors = Console(stderr=True)
+        self._errors = Console(stderr=True, quiet=rank > 0)
         self._bars = Progress(
             TextColumn("{task.description:>10}"),
             BarColumn(),
@@ -67,14 +74,24 @@ class Terminal:
     def made(self, info: StageInfo, counts: Counts | None, checkpoint: Path) -> None:
         """What a single stage ended with, and what became of its rows."""
         if counts is None:
-            self._console.print(f"{checkpoint} is there already, made in the same way", highlight=False, markup=False)
-            return
-        rows = f"rows {counts.rows:,} · used {counts.used:,} · bad {counts.bad:,} · dropped {counts.dropped:,} · cut {counts.truncated:,}"
-        first = f" · first problem: {counts.first_problem}" if counts.first_problem else ""
-        metrics = " · ".join(f"{name} {value:.4g}" for name, value in info.metrics.items())
-        print(f"{rows}{first}")
-        print(" · ".join(part for part in (f"{checkpoint}: {info.steps:,} steps", f"{info.seconds:,.1f} s", metrics) if part))
+            print(f"{checkpoint} is there already, made in the same way")
+        else:
+            print(describe(counts))
+            metrics = [f"{name} {value:.4g}" for name, value in info.metrics.items()]
+            print(" · ".join([f"{info.steps:,} steps", f"{info.tokens:,} tokens", f"{info.seconds:,.1f} s", *metrics]))
+            print(f"made {checkpoint}")
+        print(f"next: {_NEXT.get(info.stage, _TALK).format(checkpoint=checkpoint, run=checkpoint.parent)}")
 
     def show(self, card: dict[str, Any]) -> None:
         """The report card."""
         self._console.print(Markdown(to_markdown(card)))
+
+
+def describe(counts: Counts) -> str:
+    """What became of a stage's rows, in a line or two."""
+    text = f"rows {counts.rows:,} · used {counts.used:,} · bad {counts.bad:,} · dropped {counts.dropped:,} · cut {counts.truncated:,}"
+    if counts.divided:
+        text += f" · learnt turn by turn {counts.divided:,}"
+    if counts.first_problem:
+        text += f"\nbad rows were put aside in bad_rows.jsonl, the first: {counts.first_problem}"
+    return text

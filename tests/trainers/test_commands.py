@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from modelkit import checkpoint
+from modelkit import checkpoint, hub
 from modelkit.checkpoint import StageInfo
 from modelkit.errors import UserError
 from modelkit.fingerprint import sha256_of_file
@@ -128,7 +129,7 @@ def test_a_command_given_again_goes_on_or_finds_its_work_done(place: Path) -> No
 
 def test_another_unfinished_stage_is_not_gone_on_with(place: Path) -> None:
     data, out = place / "data" / "sft.jsonl", place / "half"
-    made("sft", "-m", place / "base", "--data", data, "--out", out)
+    made("sft", "-m", place / "base", "--data", data, "--out", out, settings=["steps=3", "tokens=200", "save_every=2", *LEARN])
     (out / "sft").rename(out / "gone")
     refused("choose another --out", "sft", "-m", place / "base", "--data", data, "--out", out, settings=["steps=3", *LEARN])
 
@@ -162,13 +163,99 @@ def test_bad_input_gets_one_sentence(place: Path, world: World, tmp_path: Path) 
         settings=[*FEW, *LEARN, "lora.rnak=3"],
     )
     refused("steps is missing", "sft", "-m", base, "--data", data, "--out", out, settings=LEARN)
-    refused("data is missing", "sft", "-m", base, "--out", out)
+    refused("there is no data to train sft on", "sft", "-m", base, "--out", out)
+    refused(f"{data.parent} is a folder: name one of its files", "sft", "-m", base, "--data", data.parent, "--out", out)
+    refused("is a folder, where a file is needed", "sft", "-m", base, "--data", data, "--out", out, "--config", tmp_path)
+    refused("is there already, and is no folder", "sft", "-m", base, "--data", data, "--out", config)
+    refused(
+        "max_length is 4096, and the model was made for 128",
+        "sft",
+        "-m",
+        base,
+        "--data",
+        data,
+        "--out",
+        out,
+        settings=[*FEW, *LEARN, "max_length=4096"],
+    )
     refused("set eval_every", "sft", "-m", base, "--data", data, "--out", out, settings=[*FEW, *LEARN, "keep_best=true"])
     refused("there is no data file or folder", "sft", "-m", base, "--data", tmp_path / "none.jsonl", "--out", out)
     refused("there is no checkpoint at", "sft", "-m", tmp_path / "none", "--data", data, "--out", out)
     refused("the value is not valid YAML", "sft", "-m", base, "--data", data, "--out", out, settings=["data=[{"])
+    rules = [*FEW, *LEARN, "rewards=[{name: breif}]"]
+    refused("there is no reward called 'breif'", "grpo", "-m", base, "--data", data, "--out", out, settings=rules)
+    judged = [*FEW, *LEARN, "rewards=[{name: reward_model}]"]
+    refused("give its checkpoint with --reward", "grpo", "-m", base, "--data", data, "--out", out, settings=judged)
     refused("is a language model", "ppo", "-m", base, "--reward", base, "--data", data, "--out", out)
     assert not (out / "sft").exists()
+
+
+def test_a_run_named_as_a_checkpoint_is_told_from_one(place: Path, tmp_path: Path) -> None:
+    data, out = place / "data" / "sft.jsonl", tmp_path / "run"
+    made("sft", "-m", place / "base", "--data", data, "--out", out)
+    refused(f"is a run: name one of its checkpoints, such as {out / 'sft'}", "dpo", "-m", out, "--data", data, "--out", tmp_path / "x")
+
+
+def test_a_first_attempt_that_failed_does_not_stand_in_the_way(place: Path, tmp_path: Path) -> None:
+    out, rows = (
+        tmp_path / "run",
+        [{"messages": []}, {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]}],
+    )
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
+    refused("no usable sft row", "sft", "-m", place / "base", "--data", file, "--out", out)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    refused("rows.jsonl:1", "sft", "-m", place / "base", "--data", file, "--out", out, "--strict")
+    assert "used 1 · bad 1" in made("sft", "-m", place / "base", "--data", file, "--out", out, settings=["steps=1", "tokens=9", *LEARN])
+
+
+def test_data_that_changed_is_neither_gone_on_with_nor_taken_for_done(place: Path, tmp_path: Path) -> None:
+    data, out = tmp_path / "sft.jsonl", tmp_path / "run"
+    lines = (place / "data" / "sft.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    data.write_text("".join(lines), encoding="utf-8")
+    words: list[str | Path] = ["sft", "-m", place / "base", "--data", data, "--out", out]
+    settings = ["steps=3", "tokens=200", "save_every=2", *LEARN]
+    made(*words, settings=settings)  # type: ignore[arg-type]
+    data.write_text("".join(lines[1:]), encoding="utf-8")
+    refused(f"{data} has changed since {out / 'sft'} was made of it", *words, settings=settings)  # type: ignore[arg-type]
+    (out / "sft").rename(out / "gone")
+    refused(f"sft.jsonl has changed since {out / 'sft'} was begun", *words, settings=settings)  # type: ignore[arg-type]
+    data.write_text("".join(lines), encoding="utf-8")
+    made(*words, settings=settings)  # type: ignore[arg-type]
+
+
+def test_rows_are_turned_into_tokens_once_for_all_stages_of_a_run(place: Path, tmp_path: Path) -> None:
+    pairs, out = place / "data" / "pairs.jsonl", tmp_path / "run"
+    made("rm", "-m", place / "base", "--data", pairs, "--out", out, settings=[*FEW, *LEARN, "reference_prompts=4"])
+    (cached,) = (out / "state" / "tokens").iterdir()
+    before = cached.stat().st_mtime_ns
+    made("dpo", "-m", place / "base", "--data", pairs, "--out", out)
+    assert [file.stat().st_mtime_ns for file in (out / "state" / "tokens").iterdir()] == [before]
+
+
+def test_rows_can_be_kept_shorter_than_the_models_context(place: Path, tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": "Why? " * n}, {"role": "assistant", "content": "So."}]} for n in (2, 20)]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    out, settings = tmp_path / "run", ["steps=1", "tokens=9", "max_length=32", *LEARN]
+    assert "used 1 · bad 0 · dropped 1" in made("sft", "-m", place / "base", "--data", file, "--out", out, settings=settings)
+
+
+def test_the_last_lines_say_where_the_checkpoint_is_and_what_to_do_with_it(place: Path, tmp_path: Path) -> None:
+    said = made("sft", "-m", place / "base", "--data", place / "data" / "sft.jsonl", "--out", tmp_path / "run")
+    assert said.splitlines()[-2] == f"made {tmp_path / 'run' / 'sft'}"
+    assert said.splitlines()[-1].startswith(f"next: trainers rm -m {tmp_path / 'run' / 'sft'} ")
+
+
+def test_models_may_be_named_as_on_the_hub(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = tmp_path / "models--someone--small" / "snapshots" / "0123"
+    shutil.copytree(place / "base", cached)
+    monkeypatch.setattr(hub, "find", lambda name, *rest, **more: cached if name == "someone/small" else Path(name))
+    out, settings = tmp_path / "run", [*FEW, *LEARN, "lora.rank=2"]
+    made("sft", "-m", "someone/small", "--data", place / "data" / "sft.jsonl", "--out", out, settings=settings)
+    assert json.loads((out / "sft" / "adapter_config.json").read_text())["base_model_name_or_path"] == "someone/small"
+    assert checkpoint.read_stage(out / "sft").parent == "someone/small"  # type: ignore[union-attr]
+    checkpoint.load_model(out / "sft")
 
 
 def test_rows_that_are_all_too_long_are_named_and_some_are_counted(place: Path, tmp_path: Path) -> None:
@@ -198,7 +285,7 @@ def test_tokenizers_that_cannot_be_trained_with_are_refused(place: Path, world: 
         chat_template=ENDLESS,
     )
     nameless = with_tokenizer("nameless", eos_token=None)
-    for path, says in ((silent, "assistant"), (endless, "end-of-sequence"), (nameless, "no begin- or end-of-sequence token")):
+    for path, says in ((silent, "assistant"), (endless, "end-of-sequence"), (nameless, "no end-of-sequence token")):
         refused(says, "sft", "-m", path, "--data", data, "--out", tmp_path / "out")
     larger = world.model()
     larger.resize_token_embeddings(300)

@@ -86,6 +86,7 @@ def test_one_bad_line_costs_one_row(tmp_path: Path) -> None:
         ("x.json", b'[{"a": 1},\n', r"x\.json:2 is not valid JSON"),
         ("x.json", b'[{"a": 1}', "the array is not closed"),
         ("x.json", b"[\xff]", "not UTF-8"),
+        ("x.jsonl", '{"text": "a"}'.encode("utf-16"), "is UTF-16 text: save the file as UTF-8"),
         ("x.jsonl.gz", b"no gzip", "damaged or no gzip"),
         ("x.parquet", b"PAR1 nothing", "can't be read as parquet"),
         ("x.xlsx", b"PK", "no data file that can be read"),

@@ -139,6 +139,15 @@ def test_swapped_sides_are_found(trained: Path, tmp_path: Path) -> None:
     assert causes(trained / "rm", data) == ["sides mixed up"]
 
 
+def test_a_model_that_guesses_is_found(trained: Path, tmp_path: Path) -> None:
+    """Sides swapped in every other pair: whatever was learnt, half of the pairs are ranked right."""
+    lines = (trained / "data" / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
+    both = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} if i % 2 else row for i, row in enumerate(map(json.loads, lines))]
+    data = tmp_path / "mixed.jsonl"
+    data.write_text("\n".join(map(json.dumps, both)), encoding="utf-8")
+    assert causes(trained / "rm", data) == ["no better than guessing"]
+
+
 def test_without_data_made_up_pairs_are_asked(trained: Path, tmp_path: Path, world: World) -> None:
     assert examine(changed(trained, tmp_path, world)).source == "six pairs made up for this"
 

@@ -66,6 +66,13 @@ def write(path: Path, rows: list[Any]) -> Path:
         ("sft", {"instruction": "q", "output": "a", "history": [["p", "r"]]}, {"messages": [*EARLIER, USER, REPLY]}),
         ("text", {"text": "t"}, {"text": "t", "prompt": "", "category": None}),
         ("prompts", {"messages": [USER, REPLY]}, {"messages": [USER], "reference": None, "category": None}),
+        ("text", {"source": "s", "target": "t", "category": "c"}, {"text": "t", "prompt": "s", "category": "c"}),
+        ("prompts", {"messages": [said("user", "q", "content")], "gt_answer": 4}, {"messages": [USER], "reference": "4", "category": None}),
+        (
+            "unpaired",
+            {"prompt": [said("user", "q", "content")], "completion": said("assistant", "a", "content"), "label": False},
+            {"messages": [USER], "reply": "a", "desirable": False, "source": "kto"},
+        ),
         ("prompts", {"prompt": "q", "reference": "r"}, {"messages": [USER], "reference": "r", "category": None}),
         ("preference", {**PAIR, "source": "s"}, {**PAIR, "source": "s"}),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,6 +85,7 @@ def test_a_reward_is_found_by_name_or_says_why_not() -> None:
     for name, reason in (
         ("excat_answer", "there is no reward called"),
         ("no.such.module:f", "can't be imported"),
+        ("no_such_file.py:f", "can't be imported \\(FileNotFoundError"),
         ("math:no_such", "has no function"),
     ):
         with pytest.raises(UserError, match=reason):
@@ -92,6 +94,15 @@ def test_a_reward_is_found_by_name_or_says_why_not() -> None:
         value("failing", failing, "q", "a", None)
     with pytest.raises(UserError, match="finite"):
         value("nan", lambda *_: float("nan"), "q", "a", None)
+
+
+def test_a_reward_is_a_function_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "my_rewards.py"
+    file.write_text("def polite(prompt, reply, reference):\n    return float('please' in reply)\n", encoding="utf-8")
+    assert value("polite", find(f"{file}:polite"), "q", "Yes, please.", None) == 1.0
+    file.write_text("def polite(prompt, reply, reference)\n", encoding="utf-8")
+    with pytest.raises(UserError, match="SyntaxError"):
+        find(f"{file}:polite")
 
 
 def test_samples_of_one_prompt_lie_together_and_differ(world: World) -> None:

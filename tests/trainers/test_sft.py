@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -106,6 +108,14 @@ def test_what_does_not_fit_is_cut_or_dropped_and_counted(world: World) -> None:
     rows = [{"messages": chat[:1], "chosen": "Paris.", "rejected": text} for text in ("Rome.", "Rome. " * 50)]
     assert len(dataset.pairs(rows, world.tokenizer, 60, counts)) == 1
     assert counts.dropped == 1
+
+
+def test_texts_of_a_tokenizer_without_a_begin_of_sequence_are_learnt_from_their_second_token(world: World) -> None:
+    tokenizer = copy.deepcopy(world.tokenizer)
+    tokenizer.bos_token = None
+    (example,) = dataset.text_examples([{"text": "Paris is a city.", "prompt": ""}], tokenizer, 99, Counts())
+    assert example.ids == [*tokenizer("Paris is a city.", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    assert example.labelled == [False] + [True] * (len(example.ids) - 1)
 
 
 def test_a_texts_prompt_is_read_but_not_learnt(world: World) -> None:

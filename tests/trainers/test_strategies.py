@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -157,3 +158,22 @@ def test_the_docs_call_tested_what_is() -> None:
         expected = [", ".join(kind for kind, suffix in kinds if f"{name}:{stage}{suffix}" in tried) or "–" for name in columns]
         assert cells == expected, stage
     assert [row[0].strip() for row in rows] == list(ranks.STAGES)
+
+
+COLOSSALCHAT = """
+--plugin --grad_clip --weight_decay --warmup_steps --tp --pp --sp --zero_stage --zero_cpu_offload --sp_mode --enable_sequence_parallelism
+--pretrain --tokenizer_dir --dataset --eval_dataset --checkpoint_path --config_file --save_dir --save_path --max_epochs --batch_size
+--max_length --max_len --mixed_precision --lora_config --save_interval --lr --accumulation_steps --log_dir --use_wandb --grad_checkpoint
+--use_flash_attn --disable_loss_mask --microbatch_size --loss_fn --loss_type --beta --gamma --length_normalization
+--disable_reference_model --ref_tp --lam --desirable_weight --undesirable_weight --auto_weight --prompt_dataset --ptx_dataset
+--conversation_template_config --rm_pretrain --rm_checkpoint_path --critic_checkpoint_path --no_neural_reward_model --reward_functions
+--num_episodes --num_collect_steps --num_update_steps --train_batch_size --experience_batch_size --ptx_batch_size --critic_lr --kl_coef
+--ptx_coef --max_seq_len --num_generations --inference_batch_size --logits_forward_batch_size --initial_temperature --final_temperature
+--max_tokens_thinking --strategy --model --lora_rank --merge_lora_weights --max_datasets_size --need_optim_ckpt --subset --max_input_len
+"""
+"""The flags of ColossalChat's training scripts (2026), and of those of v0.3.3."""
+
+
+def test_the_docs_map_every_flag_of_colossalchat() -> None:
+    table = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8").partition("## From ColossalChat's commands")[2]
+    assert set(COLOSSALCHAT.split()) <= set(re.findall(r"--[a-z_]+", table))

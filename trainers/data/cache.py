@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelkit import atomic
 from modelkit.chat import EncodedChat
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class TokenCache:
                 self.hits += 1
                 return found
             self.rebuilt += 1
+            print(f"warning: {path} is damaged; its rows are turned into tokens again")
         else:
             self.misses += 1
         made = encode()
@@ -80,7 +82,8 @@ def _write(path: Path, chats: Sequence[EncodedChat]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(arrays, beside, {"sha256": _checksum(arrays)})
+        with atomic.os_errors(path):
+            save_file(arrays, beside, {"sha256": _checksum(arrays)})
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

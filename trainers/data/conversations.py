@@ -29,7 +29,8 @@ def conversation(raw: Row) -> tuple[str, list[Row]]:
     if "context" in raw and ("chosen" in raw or isinstance(raw["context"], list)):
         return "colossalchat", messages_of(raw["context"])
     if isinstance(raw.get("prompt"), list):
-        return "prompt", messages_of([*raw["prompt"], *(raw.get("completion") or [])])
+        completion = raw.get("completion") or []
+        return "prompt", messages_of([*raw["prompt"], *(completion if isinstance(completion, list) else [completion])])
     if isinstance(raw.get("prompt"), str):
         messages = _with_system(raw, [{"role": "user", "content": text_of(raw, "prompt")}])
         answer = next((raw[key] for key in ("completion", "response", "answer", "output") if isinstance(raw.get(key), str)), "")
@@ -104,7 +105,7 @@ def answered(messages: list[Row]) -> list[Row]:
     :raises BadRow: when they don't.
     """
     if messages[-1]["role"] != "assistant":
-        raise BadRow("the conversation does not end with the assistant")
+        raise BadRow("the conversation does not end with an answer of the assistant")
     return messages
 
 

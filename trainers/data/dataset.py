@@ -13,7 +13,7 @@ from modelkit.checkpoint import DataSource
 from modelkit.errors import UserError
 from trainers.data import formats
 from trainers.data.cache import TokenCache
-from trainers.data.files import HUB
+from trainers.data.files import HUB, open_source
 from trainers.data.formats import Kind, Problem, Row
 from trainers.recipe import Mixture
 
@@ -116,10 +116,19 @@ def read(mixture: Sequence[Mixture], folder: Path, kind: Kind, counts: Counts, s
     return rows
 
 
+def changed(sources: Sequence[DataSource], folder: Path) -> list[str]:
+    """The files among *sources* that are there, and no longer hold what was read from them."""
+    return [
+        source.path
+        for source in sources
+        if not source.path.startswith(HUB) and (folder / source.path).exists() and open_source(folder / source.path).sha256 != source.sha256
+    ]
+
+
 def text_examples(
     rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, context: int, counts: Counts, cache: TokenCache | None = None
 ) -> list[Example]:
-    """Plain texts, each between begin- and end-of-sequence; longer ones are cut into pieces of *context* tokens.
+    """Plain texts, each between begin-of-sequence (where the tokenizer has it) and end; longer ones are cut into pieces of *context*.
 
     A row's ``prompt`` is read before its text but not learnt.
     """
@@ -132,10 +141,11 @@ def text_examples(
         ]
 
     examples = []
+    opening = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     texts = [[row["prompt"], row["text"]] for row in rows]
     for row, text in zip(rows, _cached(cache, "text", tokenizer, texts, encode), strict=True):
-        whole = [tokenizer.bos_token_id, *text.ids, tokenizer.eos_token_id]
-        labelled = [False, *text.assistant, True]
+        whole = [*opening, *text.ids, tokenizer.eos_token_id]
+        labelled = [*(False for _ in opening), *text.assistant, True]
         for at in range(0, len(whole), context):
             marks = [False, *labelled[at + 1 : at + context]]
             if any(marks):

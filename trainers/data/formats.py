@@ -127,10 +127,11 @@ def canonical(raw: Any, kind: Kind, columns: Mapping[str, str]) -> Iterator[tupl
 
 
 def _texts(raw: Row) -> Iterator[tuple[str, Row]]:
-    prompt = raw.get("prompt") or ""
+    name, learnt, read = ("colossalai", "target", "source") if "target" in raw and "text" not in raw else ("text", "text", "prompt")
+    prompt = raw.get(read) or ""
     if not isinstance(prompt, str):
-        raise BadRow("the prompt is not text")
-    yield "text", {"text": text_of(raw, "text"), "prompt": prompt, "category": raw.get("category")}
+        raise BadRow(f"the {read} is not text")
+    yield name, {"text": text_of(raw, learnt), "prompt": prompt, "category": raw.get("category")}
 
 
 def _dialogues(raw: Row) -> Iterator[tuple[str, Row]]:
@@ -151,7 +152,8 @@ def _dialogues(raw: Row) -> Iterator[tuple[str, Row]]:
 
 def _prompts(raw: Row) -> Iterator[tuple[str, Row]]:
     name, messages = conversation(raw)
-    yield name, {"messages": asking(messages), "reference": raw.get("reference"), "category": raw.get("category")}
+    answer = raw.get("reference", raw.get("gt_answer"))
+    yield name, {"messages": asking(messages), "reference": None if answer is None else str(answer), "category": raw.get("category")}
 
 
 def _preferences(raw: Row) -> Iterator[tuple[str, Row]]:
