@@ -16,12 +16,14 @@ from modelkit.device import prepare_process
 from modelkit.errors import one_sentence
 from playground.api.limits import Limits
 from playground.chat_settings import ChatSettings
-from playground.settings import POCKET_RECIPE, Settings, api_key, resolve
+from playground.settings import POCKET_RECIPE, Settings, api_key, resolve, with_training
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from playground.jobs import Jobs
     from playground.models import Models
+    from playground.training import Trainer
 
 
 class _PageByDefault(TyperGroup):
@@ -66,13 +68,20 @@ def page(
         typer.Option(help="TITLE=MODEL@URL: a model behind an OpenAI-compatible server, offered in the chat. Repeat for several."),
     ] = [],  # noqa: B006
     endpoint_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the endpoints' key.")] = None,
+    training: Annotated[
+        int | None,
+        typer.Option(help="Let visitors order trainings, so many at a time. [default: $PLAYGROUND_TRAINING or 0]", show_default=False, min=0),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of data files offered for them. [default: $PLAYGROUND_DATA]", show_default=False)
+    ] = None,
     api: Annotated[bool, typer.Option("--api", help="Answer OpenAI's API at /v1 too, as `playground serve` does.")] = False,
 ) -> None:
     """Chat with the checkpoints of a run side by side, watch it being trained, compare its stages."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with one_sentence():
-        run(resolve(runs, host, port, recipe if train else None, endpoint, endpoint_key_env), api)
+        run(with_training(resolve(runs, host, port, recipe if train else None, endpoint, endpoint_key_env), training, data), api)
 
 
 @app.command()
@@ -141,24 +150,40 @@ def run(settings: Settings, with_api: bool = False) -> None:
     votes = Store(address(None, settings.runs))
     models = Models([settings.runs], settings.memory_bytes)
     trainer = Trainer(settings)
+    jobs = _jobs(settings, trainer)
     finished = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: finished.set())
-    services = Services(models, trainer, Watches(models, trainer), served=served, store=votes)
+    services = Services(models, trainer, Watches(models, trainer, jobs), served=served, store=votes, jobs=jobs, data=settings.data)
     page = build(settings, services)
     board = LiveBoard(models.runs, votes, settings.runs)
     url = launch(page, settings, board, _api(models, settings.host) if with_api else None)
     print(f"RLHF Playground is at {url} and shows the runs in {settings.runs}.", flush=True)
+    if jobs:
+        jobs.open()
     if trainer.due(models) and trainer.start():
         print(f"Training {settings.recipe} into {trainer.run}; its output goes to {trainer.log}.", flush=True)
     threading.Thread(target=_warm_up, args=(services.visited,), name="warm-up", daemon=True).start()
     try:
         finished.wait()
     finally:
+        if jobs:
+            jobs.close()
         trainer.stop()
         page.close(verbose=False)
         models.close(wait_seconds=5.0)
         votes.close()
+
+
+def _jobs(settings: Settings, trainer: Trainer) -> Jobs | None:
+    """The queue of trainings that visitors order, where they may."""
+    from leaderboards.votes.store import VARIABLE, address
+    from playground.jobs import Jobs
+
+    if not settings.training:
+        return None
+    votes = {VARIABLE: address(None, settings.runs)}
+    return Jobs(settings.runs, settings.training, settings.trainer, votes, lambda: int(trainer.running))
 
 
 def _api(models: Models, host: str) -> FastAPI:

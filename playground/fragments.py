@@ -48,15 +48,16 @@ def reply_text(language: Language, reply: Reply) -> str:
     return f"*{t(language, f'reply.{reply.phase}')}*"
 
 
-def stepper(language: Language, watch: RunWatch | None, starting: bool, failure: str | None) -> str:
-    """The stages of a run as a row of steps, below it one bar and one sentence for the whole."""
+def stepper(language: Language, watch: RunWatch | None, starting: bool, failure: str | None, standing: str = "") -> str:
+    """The stages of a run as a row of steps, below it one bar and one sentence for the whole: *standing*, where something says more."""
     progress = watch.progress if watch else None
     if watch is None or progress is None:
         key = "train.failed" if failure else "train.starting" if starting else "train.none"
-        return f'<div class="pg-train"><p class="pg-state">{escape(t(language, key, message=failure))}</p></div>'
+        return f'<div class="pg-train"><p class="pg-state">{escape(standing or t(language, key, message=failure))}</p></div>'
     steps = "".join(_step(language, stage, state) for stage, state in _states(progress, watch.alive).items())
     filled = bar("progressbar", t(language, "train.progress"), 100 * progress.fraction)
-    state = t(language, "train.starting") if starting and not watch.alive else escape(sentence(language, watch, progress, failure))
+    said = t(language, "train.starting") if starting and not watch.alive else sentence(language, watch, progress, failure)
+    state = escape(standing or said)
     return f'<div class="pg-train"><ol class="pg-stepper">{steps}</ol>{filled}<p class="pg-state">{state}</p></div>'
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from playground.settings import UPLOAD_BYTES
+
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
@@ -106,6 +108,33 @@ TEXTS: dict[str, tuple[str, str]] = {
     "reply.failed": (
         "Something went wrong here; the server's log says what (look for {id}).",
         "这里出了错；详情见服务器日志（查找 {id}）。",
+    ),
+    # door
+    "door.nothing": ("There is nothing here.", "这里什么也没有。"),
+    "door.large": ("This is more than can be sent at a time. Send less.", "一次发送的内容太多，请减少后再试。"),
+    "door.often": ("That was a lot at once. Please wait {seconds} s.", "操作太频繁，请等待 {seconds} 秒。"),
+    "door.busy": (
+        "Many people are here at the moment. Please try again in a few seconds.",
+        "现在使用的人很多，请过几秒再试。",
+    ),
+    "door.words": (
+        "This text has words that the operator of this page doesn't allow here. Say it otherwise.",
+        "文本中含有本页运营者不允许的词语，请换一种说法。",
+    ),
+    "login.why": ("This page asks for a name and a password.", "访问本页需要用户名和密码。"),
+    "login.name": ("Name", "用户名"),
+    "login.password": ("Password", "密码"),
+    "login.enter": ("Log in", "登录"),
+    "login.wrong": ("Name or password is wrong.", "用户名或密码错误。"),
+    "login.first": ("Log in first.", "请先登录。"),
+    "host.cpu": (
+        "This page computes on {cores} CPU cores, about {rate} tokens a second for everybody together, and replies have up to {longest} "
+        "tokens.",
+        "本页在 {cores} 个 CPU 核上运行，所有人合计每秒约 {rate} 个词元，每条回复最多 {longest} 个词元。",
+    ),
+    "host.cpu.new": (
+        "This page computes on {cores} CPU cores, and replies have up to {longest} tokens.",
+        "本页在 {cores} 个 CPU 核上运行，每条回复最多 {longest} 个词元。",
     ),
     # microscope
     "microscope.intro": (
@@ -216,9 +245,87 @@ TEXTS: dict[str, tuple[str, str]] = {
     "train.curve.rl.reward": ("PPO: reward by step", "PPO：奖励（按步）"),
     "train.curve.rl.kl": ("PPO: KL to SFT by step, nats per reply", "PPO：与 SFT 的 KL（按步，每个回复的奈特数）"),
     "train.curve.rl.length": ("PPO: reply length by step, tokens", "PPO：回复长度（按步，词元数）"),
+    "train.curve.dpo.accuracy": ("DPO: accuracy by step", "DPO：准确率（按步）"),
+    "train.curve.kto.loss": ("KTO: loss by step", "KTO：损失（按步）"),
+    "train.curve.grpo.reward": ("GRPO: reward by step", "GRPO：奖励（按步）"),
     "train.samples": ("What it says", "它怎么说"),
     "train.samples.none": ("Sample replies appear here while the model learns.", "模型学习时，回复示例会出现在这里。"),
     "train.sample.step": ("step {step}", "第 {step} 步"),
+    "job.state.queued": ("Waiting for its turn, number {place} in the queue.", "排队等待中，队列第 {place} 位。"),
+    "job.state.running": ("Training.", "训练中。"),
+    "job.state.stopping": ("Stopping after this step …", "本步之后停止……"),
+    "job.state.paused": ("Paused. It goes on from where it is.", "已暂停。可从当前位置继续。"),
+    "job.state.stopped": ("Stopped for good. Its finished checkpoints stay.", "已终止。已完成的检查点会保留。"),
+    "job.state.failed": ("Failed: {message}", "失败：{message}"),
+    "job.pause": ("Pause", "暂停"),
+    "job.resume": ("Resume", "继续"),
+    "job.stop": ("Stop for good", "终止"),
+    "job.queue": ("Queue", "队列"),
+    "job.new": ("New training", "新的训练"),
+    "job.off": (
+        "New trainings are off here. On their own machine, operators switch them on with --training 1.",
+        "此处未开放新的训练。运营者可在自己的机器上用 --training 1 开启。",
+    ),
+    "job.recipe": ("Recipe", "配方"),
+    "job.recipe.info": ("What is learnt, in which order, how fast", "学什么、按什么顺序、多快"),
+    "job.start": ("Start from", "起点"),
+    "job.start.info": ("A new model, or a checkpoint that is trained further", "新模型，或继续训练已有的检查点"),
+    "job.start.new": ("A new model", "新模型"),
+    "job.name": ("Name", "名称"),
+    "job.name.info": ("Small letters, digits, hyphens", "小写字母、数字、连字符"),
+    "job.offered": ("Data of this server", "服务器上的数据"),
+    "job.offered.info": ("None: the recipe's own", "不选则用配方自带的数据"),
+    "job.upload": (
+        f"Your data: .jsonl, .json, .csv or .txt, up to {UPLOAD_BYTES >> 20} MiB",
+        f"你的数据：.jsonl、.json、.csv 或 .txt，最多 {UPLOAD_BYTES >> 20} MiB",
+    ),
+    "job.stages": ("Stages", "阶段"),
+    "job.steps": ("Steps of each stage", "每个阶段的步数"),
+    "job.steps.info": ("Empty: as the recipe says", "留空则按配方"),
+    "job.lora": ("LoRA", "LoRA"),
+    "job.lora.recipe": ("as the recipe says", "按配方"),
+    "job.lora.off": ("off: all weights", "关闭：训练全部权重"),
+    "job.strategy": ("Strategy", "并行策略"),
+    "job.processes": ("Processes", "进程数"),
+    "job.begin": ("Start training", "开始训练"),
+    "job.begun": ("{name} is in the queue.", "{name} 已加入队列。"),
+    "job.plan": ("What it needs", "所需资源"),
+    "job.plan.stage": ("Stage", "阶段"),
+    "job.plan.parameters": ("Parameters (trained)", "参数量（训练）"),
+    "job.plan.memory": ("Memory", "内存"),
+    "job.plan.time": ("Time, at least", "时间（至少）"),
+    "job.plan.strategy": ("Strategy", "策略"),
+    "job.plan.none": ("does not fit", "放不下"),
+    "job.data.facts": ("{rows} rows of kind {kind} ({formats}), {bad} bad", "{rows} 行 {kind}（{formats}），{bad} 行有问题"),
+    "job.data.serves": ("Serves as: {kinds}", "可用作：{kinds}"),
+    "job.data.lengths": (
+        "Length in {unit}: median {median}, longest {longest}. Identical rows: {duplicates}.",
+        "长度（{unit}）：中位数 {median}，最长 {longest}。重复行：{duplicates}。",
+    ),
+    "job.data.tokens": ("tokens", "词元"),
+    "job.data.characters": ("characters", "字符"),
+    "job.data.bad": ("First bad rows", "前几个有问题的行"),
+    "job.data.first": ("First row; the underlined tokens are learnt", "第一行；带下划线的词元会被学习"),
+    "votes.train": ("Learn from people's votes", "从人们的投票中学习"),
+    "votes.counts": (
+        "Votes: {new} new, {accepted} accepted, {rejected} rejected. Of the accepted ones {training} are rows to train on; {held_out} are "
+        "held out to measure agreement.",
+        "投票：{new} 条新的，{accepted} 条已接受，{rejected} 条已拒绝。"
+        "已接受的投票中 {training} 条用于训练，{held_out} 条留出用于衡量一致性。",
+    ),
+    "votes.accept": (
+        "Only accepted votes are trained on. The operator accepts them: leaderboards votes accept --new",
+        "只用已接受的投票训练。由运营者接受：leaderboards votes accept --new",
+    ),
+    "votes.judge": ("Reward model that learns", "要学习的奖励模型"),
+    "votes.steps": ("Steps", "步数"),
+    "votes.begin": ("Train the reward model on them", "用它们训练奖励模型"),
+    "votes.agreement": ("Agreement with people, on held-out votes", "与人的一致性（留出的投票）"),
+    "votes.before": ("Before", "之前"),
+    "votes.after": ("After", "之后"),
+    "votes.share": ("{percent} % [{low}, {high}] of {n}", "{n} 票中的 {percent}% [{low}, {high}]"),
+    "votes.p": ("p (McNemar)", "p 值（McNemar）"),
+    "votes.few": ("fewer than {n} votes: too few to tell", "不足 {n} 票：太少，无法判断"),
     "time.minutes": ("{minutes} min {seconds} s", "{minutes} 分 {seconds} 秒"),
     "time.seconds": ("{seconds} s", "{seconds} 秒"),
     "stage.data": ("Data", "数据"),
@@ -228,6 +335,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "stage.rm": ("Reward model", "奖励模型"),
     "stage.critic": ("Critic", "价值模型"),
     "stage.rl": ("PPO", "PPO"),
+    "stage.dpo": ("DPO", "DPO"),
+    "stage.kto": ("KTO", "KTO"),
+    "stage.grpo": ("GRPO", "GRPO"),
     "stage.report": ("Report", "报告"),
     # leaderboard
     "leaderboard.intro": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -15,10 +16,11 @@ from playground.api.beside import API_PATHS, Beside
 from playground.arena import Arenas
 from playground.boards import Boards
 from playground.endpoints import Served
+from playground.jobs import Jobs
 from playground.leaderboard import PATH, LiveBoard
 from playground.leaderboard import beside as leaderboard_page
 from playground.models import Models
-from playground.settings import Settings
+from playground.settings import UPLOAD_BYTES, Settings
 from playground.training import Trainer, Watches
 from playground.ui import arena, chat, leaderboard, microscope, train
 from playground.ui.front import Front
@@ -43,6 +45,8 @@ class Services:
     served: tuple[Served, ...] = ()
     store: Store | None = None
     arenas: Arenas = field(default_factory=Arenas)
+    jobs: Jobs | None = None
+    data: Path | None = None
 
     @property
     def writers(self) -> Writers:
@@ -50,6 +54,8 @@ class Services:
         return Writers(self.models, self.served)
 
 
+_UPLOADS_KEPT = (3600, 86400)
+"""Every hour, uploads older than a day are deleted; a training has a copy of its own (seconds)."""
 _MAX_WAITING = 256
 """Requests that may wait in a queue before further ones are turned away."""
 
@@ -61,7 +67,7 @@ def build(settings: Settings, services: Services) -> gr.Blocks:
 
     Whatever a tab makes stands inside of it: anything between tabs, a state even, would shift the places that Gradio knows them by.
     """
-    with gr.Blocks(title=texts.t("en", "title"), analytics_enabled=False, fill_width=True) as page:
+    with gr.Blocks(title=texts.t("en", "title"), analytics_enabled=False, fill_width=True, delete_cache=_UPLOADS_KEPT) as page:
         head(I18N)
         with gr.Tabs(selected=(first := _first_tab(services)), elem_id="pg-tabs") as tabs:
             chat.build(page, services, I18N)
@@ -99,7 +105,7 @@ def launch(page: gr.Blocks, settings: Settings, board: LiveBoard, api: ASGIApp |
         footer_links=[],
         run_history=False,
         enable_monitoring=False,
-        max_file_size="64kb",
+        max_file_size=UPLOAD_BYTES if settings.training else "64kb",
         blocked_paths=[str(settings.runs)],
         theme=theme(),
         css_paths=CSS,

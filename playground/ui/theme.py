@@ -12,7 +12,16 @@ CSS = [_HERE / "theme.css", *sorted(_HERE.glob("*.tab.css"))]
 SCRIPTS = [_HERE / "page.js", *sorted(_HERE.glob("*.tab.js"))]
 """The same for scripts; they only listen, and tell what was clicked."""
 
-STAGE_COLOURS = {"base": "#8b95a7", "sft": "#3b82c4", "rm": "#c98a1b", "critic": "#a17bc9", "rl": "#1f9d7a"}
+STAGE_COLOURS = {
+    "base": "#8b95a7",
+    "sft": "#3b82c4",
+    "rm": "#c98a1b",
+    "critic": "#a17bc9",
+    "rl": "#1f9d7a",
+    "dpo": "#8a6fd1",
+    "kto": "#c2607f",
+    "grpo": "#4f9d3a",
+}
 """One colour per stage, readable on light and dark ground; theme.css uses the same."""
 
 

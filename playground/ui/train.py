@@ -1,4 +1,7 @@
-"""The training tab: stepper, curves, sample replies and report card of a run, live. Only what has changed is sent."""
+"""The training tab: stepper, curves, sample replies and report card of a run, live; where the operator allows it, new trainings too.
+
+Only what has changed is sent.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from playground import fragments
+from playground import fragments, job_cards
 from playground.curves import RunWatch, thinned
-from playground.ui import visitor
+from playground.jobs import State
+from playground.ui import train_form, train_votes, visitor
 from playground.ui.theme import STAGE_COLOURS
 
 if TYPE_CHECKING:
@@ -18,16 +22,30 @@ if TYPE_CHECKING:
 
 REFRESH_SECONDS = 2.0
 
-PLOTS = (("base", "loss"), ("sft", "loss"), ("rm", "accuracy"), ("rl", "reward"), ("rl", "kl"), ("rl", "length"))
+PLOTS = (
+    *(("base", "loss"), ("sft", "loss"), ("rm", "accuracy"), ("rl", "reward"), ("rl", "kl"), ("rl", "length")),
+    *(("dpo", "accuracy"), ("kto", "loss"), ("grpo", "reward")),
+)
 """Which logged number of which stage is plotted, in reading order. A plot appears with its first points."""
+
+CONTROLS: dict[str, tuple[State, ...]] = {
+    "pause": ("queued", "running"),
+    "resume": ("paused", "failed"),
+    "stop": ("queued", "running", "paused", "failed"),
+}
+"""What can be done with a job, and in which states."""
 
 
 def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
     """Lay out the tab and wire it."""
-    with gr.Tab(i18n("tab.train"), id="train"):
-        run = gr.Dropdown(label=i18n("train.run"), choices=[], visible=False)
+    jobs = services.jobs
+    with gr.Tab(i18n("tab.train"), id="train") as tab:
+        run = gr.Dropdown(label=i18n("train.run"), choices=[], visible=False, filterable=False, elem_id="pg-run")
         steps = gr.HTML()
-        again = gr.Button(i18n("train.again"), visible=False, size="sm", elem_id="pg-try")
+        with gr.Row(elem_id="pg-job-controls"):
+            again = gr.Button(i18n("train.again"), visible=False, size="sm", elem_id="pg-try")
+            buttons = {name: gr.Button(i18n(f"job.{name}"), visible=False, size="sm", elem_id=f"pg-job-{name}") for name in CONTROLS}
+        queue = gr.HTML()
         with gr.Row(elem_id="pg-curves"):
             plots = [_plot(stage, curve, i18n) for stage, curve in PLOTS]
         gr.Markdown(i18n("train.samples"), elem_classes="pg-title")
@@ -35,6 +53,12 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         report = gr.Markdown(elem_id="pg-report", sanitize_html=True, container=True, visible=False)
         seen: gr.State = gr.State({})
         timer = gr.Timer(REFRESH_SECONDS)
+        if jobs:
+            train_form.build(page, tab, services, jobs, run, i18n)
+            if services.store:
+                train_votes.build(page, tab, services, jobs, services.store, run, i18n)
+        else:
+            gr.Markdown(i18n("job.off"), elem_classes="pg-note")
 
     def refresh(seen: dict[str, int], chosen: str | None, request: gr.Request) -> list[Any]:
         language = visitor.language(request)
@@ -47,11 +71,17 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         card = watch.report if watch else None
         fresh = _Fresh(seen)
         names = services.watches.names()
-        value = chosen or (names[0] if names else None)
+        value = chosen if chosen in names else names[0] if names else None
+        state = jobs.state(watch.run.name) if jobs and watch else None
+        standing = job_cards.status(language, jobs, watch.run.name) if jobs and watch else ""
+        shown = fragments.stepper(language, watch, (ours and trainer.running) or state == "running", failure, standing)
+        listed = job_cards.queue(language, jobs) if jobs else ""
         return [
             fresh("run", tuple(names), lambda: gr.Dropdown(choices=names, value=value, visible=len(names) > 1)),
-            fresh("steps", html := fragments.stepper(language, watch, ours and trainer.running, failure), lambda: html),
+            fresh("steps", shown, lambda: shown),
             fresh("again", failure, lambda: gr.Button(visible=failure is not None)),
+            *(fresh(name, state in states, partial(gr.Button, visible=state in states)) for name, states in CONTROLS.items()),
+            fresh("queue", listed, lambda: listed),
             *(fresh(f"{stage} {curve}", points := _points(watch, stage, curve), partial(_drawn, points)) for stage, curve in PLOTS),
             fresh("said", talk := fragments.samples(language, watch.logs if watch else {}), lambda: talk),
             fresh("report", card, lambda: gr.Markdown(card or "", visible=card is not None)),
@@ -61,10 +91,24 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
     def start() -> None:
         services.trainer.start()
 
-    outputs = [run, steps, again, *plots, said, report, seen]
+    def control(name: str) -> Callable[[str | None], None]:
+        """The handler that pauses, resumes or stops the job on show."""
+
+        def act(chosen: str | None) -> None:
+            watch = services.watches.of(chosen)
+            with visitor.told():
+                if jobs and watch:
+                    getattr(jobs, name)(watch.run.name)
+
+        return act
+
+    outputs = [run, steps, again, *buttons.values(), queue, *plots, said, report, seen]
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-    gr.on([page.load, timer.tick, run.input], refresh, [seen, run], outputs, **quiet)
+    gr.on([page.load, timer.tick, run.change], refresh, [seen, run], outputs, **quiet)
     again.click(start, None, None, **quiet).then(refresh, [seen, run], outputs, **quiet)
+    for name, button in buttons.items():
+        done = button.click(control(name), run, None, **{**quiet, "api_visibility": "undocumented"}, api_name=f"train_{name}")
+        done.then(refresh, [seen, run], outputs, **quiet)
 
 
 class _Fresh:

@@ -158,7 +158,7 @@ def make_run(run: Path) -> None:
 
 
 if __name__ == "__main__":
-    _, _, recipe, _, out = sys.argv
+    recipe, out = sys.argv[2], sys.argv[sys.argv.index("--out") + 1]
     if Path(recipe).exists() and "broken" in Path(recipe).read_text():
         sys.exit("error: the recipe is broken: mend it.")
     train(Path(out), float(os.environ.get("FAKE_SECONDS", "4")))

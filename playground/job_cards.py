@@ -1,0 +1,142 @@
+"""Trainings ordered from the page, as HTML: where they stand, what their data is, what they need, what people said. All is escaped here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from leaderboards.votes.agreement import FEWEST
+from playground.estimate import StageEstimate
+from playground.jobs import Jobs
+from playground.people import Agreement, Ballots, Share
+from playground.texts import Language, duration, stage_name, t
+
+if TYPE_CHECKING:
+    from trainers.data.check import Passage, Report
+
+_LONGEST = 1500
+_BAD_SHOWN = 3
+
+
+def status(language: Language, jobs: Jobs, name: str) -> str:
+    """Where the job called *name* stands, not escaped; empty for a run that is no job's, and while its own progress says more."""
+    state = jobs.state(name)
+    if state is None or state in ("running", "done"):
+        return ""
+    job = next(job for job in jobs.ordered() if job.name == name)
+    place = jobs.waiting().index(name) + 1 if state == "queued" else 0
+    return t(language, f"job.state.{state}", place=place, message=job.failure or "")
+
+
+def queue(language: Language, jobs: Jobs) -> str:
+    """Everything unfinished, in the order of its coming; empty while that is one training at most."""
+    shown = [(job.name, jobs.state(job.name)) for job in jobs.ordered()]
+    unfinished = [(name, state) for name, state in shown if state in ("queued", "running", "stopping", "paused")]
+    if len(unfinished) < 2:
+        return ""
+    waiting = jobs.waiting()
+    items = "".join(
+        f"<li><b>{escape(name)}</b> {t(language, f'job.state.{state}', place=waiting.index(name) + 1 if name in waiting else 0)}</li>"
+        for name, state in unfinished
+    )
+    return f'<div class="pg-jobs"><p class="pg-title">{t(language, "job.queue")}</p><ol>{items}</ol></div>'
+
+
+def begun(language: Language, name: str) -> str:
+    """A job was put into the queue."""
+    return _line(t(language, "job.begun", name=name))
+
+
+def data(language: Language, reports: Mapping[str, Report]) -> str:
+    """What each file is, its first bad rows, and its first row as it would be learnt."""
+    return "".join(_file(language, name, report) for name, report in reports.items())
+
+
+def _file(language: Language, name: str, report: Report) -> str:
+    loaded, ordered = report.loaded, sorted(report.lengths)
+    formats = ", ".join(f"{form} {count:,}" for form, count in loaded.formats.most_common())
+    facts = [
+        t(language, "job.data.facts", rows=f"{len(loaded.rows):,}", kind=report.kind, formats=formats, bad=f"{len(loaded.bad):,}"),
+        t(language, "job.data.serves", kinds=", ".join(f"{kind} ({count:,})" for kind, count in report.usable.items() if count)),
+        t(
+            language,
+            "job.data.lengths",
+            unit=t(language, f"job.data.{report.unit}"),
+            median=f"{ordered[len(ordered) // 2]:,}",
+            longest=f"{ordered[-1]:,}",
+            duplicates=f"{report.duplicates:,}",
+        ),
+    ]
+    said = "".join(f"<p>{escape(fact)}</p>" for fact in facts)
+    bad = "".join(f"<li>{escape(str(problem).replace(loaded.path, name))}</li>" for problem in loaded.bad[:_BAD_SHOWN])
+    if bad:
+        said += f"<p>{t(language, 'job.data.bad')}</p><ul>{bad}</ul>"
+    if report.preview:
+        rows = "".join(f'<pre class="pg-first">{_passages(passages)}</pre>' for passages in report.preview)
+        said += f"<p>{t(language, 'job.data.first')}</p>{rows}"
+    return f'<article class="pg-data"><header><b>{escape(name)}</b></header>{said}</article>'
+
+
+def _passages(passages: Iterable[Passage]) -> str:
+    """The beginning of a row, with what is learnt underlined."""
+    shown, room = "", _LONGEST
+    for passage in passages:
+        text = escape(passage.text[:room])
+        shown += f"<ins>{text}</ins>" if passage.trained else text
+        room -= len(passage.text)
+        if room <= 0:
+            return shown + " …"
+    return shown
+
+
+def plan(language: Language, stages: Sequence[StageEstimate]) -> str:
+    """What each stage needs."""
+    heads = ("stage", "parameters", "memory", "time", "strategy")
+    rows = [
+        (
+            stage_name(language, one.stage),
+            f"{one.parameters:,} ({one.trained:,})",
+            _size(one.bytes),
+            duration(language, one.seconds),
+            one.strategy or t(language, "job.plan.none"),
+        )
+        for one in stages
+    ]
+    return _table(t(language, "job.plan"), [t(language, f"job.plan.{head}") for head in heads], rows)
+
+
+def votes(language: Language, counted: Ballots) -> str:
+    """How many votes there are to learn from."""
+    counts = t(language, "votes.counts", **{name: f"{count:,}" for name, count in vars(counted).items()})
+    return _line(counts) + (_line(t(language, "votes.accept")) if counted.new else "")
+
+
+def agreement(language: Language, found: Sequence[Agreement]) -> str:
+    """Each reward model that learnt from votes, before and after; empty while there is none."""
+    if not found:
+        return ""
+    heads = [t(language, "job.name"), t(language, "votes.before"), t(language, "votes.after"), t(language, "votes.p")]
+    rows = [(one.job, _share(language, one.before), _share(language, one.after), f"{one.p:.3g}") for one in found]
+    few = _line(t(language, "votes.few", n=FEWEST)) if min(one.before.n for one in found) < FEWEST else ""
+    return _table(t(language, "votes.agreement"), heads, rows) + few
+
+
+def _share(language: Language, share: Share) -> str:
+    low, high = (f"{100 * bound:.0f}" for bound in share.interval)
+    percent = f"{100 * share.agreed / share.n:.0f}" if share.n else "–"
+    return t(language, "votes.share", percent=percent, low=low, high=high, n=share.n)
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"
+
+
+def _line(text: str) -> str:
+    return f'<p class="pg-state">{escape(text)}</p>'
+
+
+def _table(title: str, heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+    top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<table class="pg-plan"><caption>{escape(title)}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
