@@ -13,17 +13,20 @@ import typer
 from typer.core import TyperGroup
 
 from modelkit.device import prepare_process
-from modelkit.errors import one_sentence
+from modelkit.errors import UserError, one_sentence
 from playground.api.limits import Limits
 from playground.chat_settings import ChatSettings
-from playground.settings import POCKET_RECIPE, Settings, api_key, resolve, with_training
+from playground.credentials import Credentials
+from playground.host import Host
+from playground.settings import POCKET_RECIPE, Settings, resolve
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from playground.jobs import Jobs
+    from leaderboards.votes.store import Store
+    from playground.content_filter import WordFilter
     from playground.models import Models
-    from playground.training import Trainer
+    from playground.vote_sync import VoteSync
 
 
 class _PageByDefault(TyperGroup):
@@ -68,20 +71,15 @@ def page(
         typer.Option(help="TITLE=MODEL@URL: a model behind an OpenAI-compatible server, offered in the chat. Repeat for several."),
     ] = [],  # noqa: B006
     endpoint_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the endpoints' key.")] = None,
-    training: Annotated[
-        int | None,
-        typer.Option(help="Let visitors order trainings, so many at a time. [default: $PLAYGROUND_TRAINING or 0]", show_default=False, min=0),
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of data files offered for them. [default: $PLAYGROUND_DATA]", show_default=False)
-    ] = None,
     api: Annotated[bool, typer.Option("--api", help="Answer OpenAI's API at /v1 too, as `playground serve` does.")] = False,
 ) -> None:
     """Chat with the checkpoints of a run side by side, watch it being trained, compare its stages."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if not os.environ.get("PLAYGROUND_VOTES_DATASET"):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    Host.here().trust_proxies()
     with one_sentence():
-        run(with_training(resolve(runs, host, port, recipe if train else None, endpoint, endpoint_key_env), training, data), api)
+        run(resolve(runs, host, port, recipe if train else None, endpoint, endpoint_key_env), api)
 
 
 @app.command()
@@ -111,7 +109,7 @@ def serve(
         from playground.api.serving import serve_until_stopped
 
         limits = Limits(max_messages, max_characters, tokens=max_tokens, concurrent=concurrent, per_minute=per_minute)
-        service = Service(models, limits, api_key())
+        service = Service(models, limits, Credentials.here())
         serve_until_stopped(service, listener, drain, preload=bool(model))
 
 
@@ -140,6 +138,9 @@ def chat(
 def run(settings: Settings, with_api: bool = False) -> None:
     """Show the page until ^C, SIGTERM or a closed terminal, then stop the trainer this process has started."""
     from leaderboards.votes.store import Store, address
+    from playground import zero_gpu
+    from playground.admission import PER_ADDRESS, Admission
+    from playground.content_filter import WordFilter
     from playground.endpoints import Served
     from playground.leaderboard import LiveBoard
     from playground.models import Models
@@ -147,53 +148,63 @@ def run(settings: Settings, with_api: bool = False) -> None:
     from playground.ui.app import Services, build, launch
 
     served = tuple(Served.parse(text, settings.endpoint_key_env) for text in settings.endpoints)
+    credentials = Credentials.here()
+    words = WordFilter.read(settings.word_lists) if settings.word_lists else None
+    if zero_gpu.HERE and (served or with_api):
+        raise UserError("a ZeroGPU Space has a GPU for its own page's calls alone: leave --api and endpoints out.")
+    models = Models([settings.runs], settings.memory_bytes, inline=zero_gpu.HERE)
+    gpu = zero_gpu.ZeroGpu(models) if zero_gpu.HERE else None
     votes = Store(address(None, settings.runs))
-    models = Models([settings.runs], settings.memory_bytes)
+    sync = _sync(votes, settings) if settings.votes_dataset else None
     trainer = Trainer(settings)
-    jobs = _jobs(settings, trainer)
     finished = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: finished.set())
-    services = Services(models, trainer, Watches(models, trainer, jobs), served=served, store=votes, jobs=jobs, data=settings.data)
+    services = Services(
+        models,
+        trainer,
+        Watches(models, trainer),
+        served=served,
+        store=votes,
+        admission=Admission(settings.per_minute or PER_ADDRESS, words),
+        longest=settings.max_tokens,
+        gpu=gpu,
+    )
     page = build(settings, services)
     board = LiveBoard(models.runs, votes, settings.runs)
-    url = launch(page, settings, board, _api(models, settings.host) if with_api else None)
+    api = _api(models, settings, credentials, words) if with_api else None
+    url = launch(page, settings, board, api, credentials)
     print(f"RLHF Playground is at {url} and shows the runs in {settings.runs}.", flush=True)
-    if jobs:
-        jobs.open()
     if trainer.due(models) and trainer.start():
         print(f"Training {settings.recipe} into {trainer.run}; its output goes to {trainer.log}.", flush=True)
     threading.Thread(target=_warm_up, args=(services.visited,), name="warm-up", daemon=True).start()
     try:
         finished.wait()
     finally:
-        if jobs:
-            jobs.close()
         trainer.stop()
         page.close(verbose=False)
         models.close(wait_seconds=5.0)
+        if sync:
+            sync.close()
         votes.close()
 
 
-def _jobs(settings: Settings, trainer: Trainer) -> Jobs | None:
-    """The queue of trainings that visitors order, where they may."""
-    from leaderboards.votes.store import VARIABLE, address
-    from playground.jobs import Jobs
+def _sync(votes: Store, settings: Settings) -> VoteSync:
+    """Votes kept in the operator's dataset as well."""
+    from playground.vote_sync import VoteSync
 
-    if not settings.training:
-        return None
-    votes = {VARIABLE: address(None, settings.runs)}
-    return Jobs(settings.runs, settings.training, settings.trainer, votes, lambda: int(trainer.running))
+    assert settings.votes_dataset
+    return VoteSync(votes, settings.votes_dataset, settings.runs / ".pushed")
 
 
-def _api(models: Models, host: str) -> FastAPI:
+def _api(models: Models, settings: Settings, credentials: Credentials, words: WordFilter | None) -> FastAPI:
     """OpenAI's API to the page's models."""
     from playground.api.app import create
     from playground.api.service import Service
     from playground.api.serving import warn_if_open
 
-    service = Service(models, key=api_key())
-    warn_if_open(host, service.key)
+    service = Service(models, Limits(per_minute=settings.per_minute), credentials, words)
+    warn_if_open(settings.host, credentials)
     return create(service)
 
 

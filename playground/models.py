@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -91,6 +91,7 @@ class Models:
     :param idle_seconds: a model unused for so long is put away; ``None`` to keep it.
     :param checkpoints: single checkpoints that are offered as well.
     :param dtype: of language models' weights; ``None`` for each one's usual (fp32, or what its quantisation says).
+    :param inline: compute on the threads that ask rather than on a thread for each model.
     """
 
     def __init__(
@@ -101,16 +102,19 @@ class Models:
         checkpoints: Sequence[Path] = (),
         dtype: torch.dtype | None = None,
         device: torch.device | None = None,
+        inline: bool = False,
     ) -> None:
         self._roots, self._budget, self._idle_seconds = roots, memory_bytes, idle_seconds
         self._singles = _singles(checkpoints)
-        self._dtype, self._device = dtype, device
-        self._lock = threading.Lock()
-        self._loading = threading.Lock()
+        self._dtype, self._device, self._inline = dtype, device, inline
+        self.renew_locks()
         self._entries: dict[str, Entry] = {}
         self._scanned = float("-inf")
-        self._holding = threading.Lock()
         self._cache: OrderedDict[_Key, _Held] = OrderedDict()
+
+    def renew_locks(self) -> None:
+        """For a process that was just forked: whoever held a lock then isn't there to let go of it."""
+        self._lock, self._loading, self._holding = threading.Lock(), threading.Lock(), threading.Lock()
 
     def runs(self) -> list[Run]:
         """The runs at or below the roots."""
@@ -147,38 +151,16 @@ class Models:
         raise UserError("this checkpoint is not in the list: choose one of those offered.")
 
     def sibling(self, entry: Entry, kind: StageKind) -> Entry | None:
-        """The last ready checkpoint of another kind in the same run, or, where it has none, in the run it was trained from.
-
-        For a checkpoint that belongs to no run, among those of none.
-        """
-        for near in self._lineage(entry):
-            own = near.run.path if near.run else None
-            others = ((other.run.path if other.run else None, other) for other in reversed(self.catalogue()))
-            found = next((other for run, other in others if run == own and other.kind == kind and not other.is_copy), None)
-            if found:
-                return found
-        return None
-
-    def _lineage(self, entry: Entry) -> Iterator[Entry]:
-        """The entry, then the checkpoint of each further run that it was trained from, the nearest first."""
-        yield entry
-        known = {other.path.resolve(): other for other in self.catalogue()}
-        path, run, seen = entry.path.resolve(), entry.run, set()
-        while path not in seen and (info := checkpoint.read_stage(path)) and info.parent:
-            seen.add(path)
-            path = (path / info.parent).resolve()
-            found = known.get(path)
-            if found and found.run and (run is None or found.run.path != run.path):
-                run = found.run
-                yield found
+        """The last ready checkpoint of another kind in the same run; for one that belongs to no run, among those of none."""
+        own = entry.run.path if entry.run else None
+        others = ((other.run.path if other.run else None, other) for other in reversed(self.catalogue()))
+        return next((other for run, other in others if run == own and other.kind == kind and not other.is_copy), None)
 
     def defaults(self) -> list[str]:
-        """The ids that the columns show first: one per kind, of the run that has most of them, the first of several such."""
-        by_run: dict[Path, dict[StageKind, str]] = {}
-        for entry in self.catalogue():
-            if entry.run and not entry.is_copy:
-                by_run.setdefault(entry.run.path, {})[entry.kind] = entry.id
-        by_kind = max(by_run.values(), key=len, default={})
+        """The ids that the columns show first: one per kind, of the first run that has something ready."""
+        entries = self.catalogue()
+        first = [entry for entry in entries if entry.run and entries[0].run and entry.run.path == entries[0].run.path]
+        by_kind = {entry.kind: entry.id for entry in first if not entry.is_copy}
         return [by_kind[kind] for kind in DEFAULT_KINDS if kind in by_kind and (kind != "reward" or "sft" in by_kind)]
 
     def language(self, entry: Entry) -> Loaded:
@@ -289,19 +271,22 @@ class Models:
     def _read(self, entry: Entry, key: _Key) -> Loaded | LoadedReward:
         from modelkit.device import choose_device
         from modelkit.generation.engine import Engine
+        from modelkit.generation.inline import InlineWorker
         from modelkit.generation.worker import Worker
         from modelkit.linear import pack
         from modelkit.reward import RewardModel, RewardReference
 
         def worker(engine: Engine | None) -> Worker:
-            return Worker(engine, entry.id, self._idle_seconds, lambda: self._rest(key))
+            kind = InlineWorker if self._inline else Worker
+            return kind(engine, entry.id, self._idle_seconds, lambda: self._rest(key))
 
         device = self._device or choose_device()
         if entry.kind in ("reward", "critic"):
             return LoadedReward(RewardModel.load(entry.path, device), RewardReference.read(entry.path), worker(None))
         model, tokenizer = checkpoint.load_model(entry.path, dtype=self._dtype, device=device), checkpoint.load_tokenizer(entry.path)
-        pack(model)
-        engine = Engine(model, tokenizer, inline=False)
+        if not self._inline:  # such a process may send its weights elsewhere
+            pack(model)
+        engine = Engine(model, tokenizer, inline=self._inline)
         return Loaded(model, tokenizer, engine, worker(engine))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from modelkit.errors import UserError
+from playground.host import Host
 
 if TYPE_CHECKING:
     from playground.models import Models
@@ -23,8 +24,6 @@ MAX_ROUNDS = 100
 MAX_TOKENS = 512
 MAX_CANDIDATES = 16
 """Most samples that a reply may be picked from."""
-UPLOAD_BYTES = 16 << 20
-"""Most that a visitor may upload to train on."""
 
 POCKET_RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "pocket.yaml"
 
@@ -34,8 +33,9 @@ class Settings(BaseModel):
 
     ``runs`` is a run or a folder of runs; ``recipe`` is trained into ``runs/<recipe's name>`` when nothing can be chatted with
     (``None`` switches that off) by running ``trainer``; ``memory_bytes`` bounds the weights kept loaded. ``endpoints`` are models
-    served elsewhere (``TITLE=MODEL@URL``), whose key the environment variable ``endpoint_key_env`` holds. Visitors may
-    order trainings, ``training`` of them at work at a time, on the files in ``data`` or on their own.
+    served elsewhere (``TITLE=MODEL@URL``), whose key the environment variable ``endpoint_key_env`` holds. A reply may have up to
+    ``max_tokens`` tokens, an address may ask ``per_minute`` times (``None``: as often as is usual), ``word_lists`` hold what nobody may
+    say, and ``votes_dataset`` is where votes are kept beyond this machine.
     """
 
     runs: Path
@@ -46,8 +46,10 @@ class Settings(BaseModel):
     memory_bytes: int = 4 << 30
     endpoints: tuple[str, ...] = ()
     endpoint_key_env: str | None = None
-    training: int = 0
-    data: Path | None = None
+    max_tokens: int = MAX_TOKENS
+    per_minute: int | None = None
+    word_lists: tuple[str, ...] = ()
+    votes_dataset: str | None = None
 
     @property
     def training_run(self) -> Path | None:
@@ -64,9 +66,10 @@ def resolve(
     endpoint_key_env: str | None = None,
 ) -> Settings:
     """Fill in what the command line left open from ``PLAYGROUND_RUNS``, ``GRADIO_SERVER_NAME``, ``GRADIO_SERVER_PORT`` and
-    ``PLAYGROUND_ENDPOINTS`` (several are separated by semicolons).
+    ``PLAYGROUND_ENDPOINTS``; what concerns a public page is said by ``PLAYGROUND_MAX_TOKENS``, ``PLAYGROUND_PER_MINUTE``,
+    ``PLAYGROUND_WORD_LISTS`` and ``PLAYGROUND_VOTES_DATASET`` alone. Lists are separated by semicolons.
 
-    :raises UserError: when the runs or the recipe are not there, or the port is no port or in use.
+    :raises UserError: when the runs or the recipe are not there, a number is none, or the port is in use.
     """
     named = runs or (Path(os.environ["PLAYGROUND_RUNS"]) if os.environ.get("PLAYGROUND_RUNS") else None)
     if named is not None and not named.is_dir():
@@ -77,55 +80,36 @@ def resolve(
         raise UserError(f"there is no recipe at {recipe}: check the path, or start with --no-train.")
     folder = named or Path("runs")
     folder.mkdir(parents=True, exist_ok=True)
-    named_elsewhere = [text for text in os.environ.get("PLAYGROUND_ENDPOINTS", "").split(";") if text.strip()]
+    here = Host.here()
     settings = Settings(
         runs=folder.resolve(),
-        host=host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
-        port=port or _port(),
+        host=host or os.environ.get("GRADIO_SERVER_NAME", here.address),
+        port=port or _number("GRADIO_SERVER_PORT", 7860, 65535),
         recipe=recipe,
-        endpoints=tuple(endpoints or named_elsewhere),
+        endpoints=tuple(endpoints) or _several("PLAYGROUND_ENDPOINTS"),
         endpoint_key_env=endpoint_key_env,
+        max_tokens=_number("PLAYGROUND_MAX_TOKENS", here.longest or MAX_TOKENS, MAX_TOKENS),
+        per_minute=_number("PLAYGROUND_PER_MINUTE", 0, 1_000_000) or None,
+        word_lists=_several("PLAYGROUND_WORD_LISTS"),
+        votes_dataset=os.environ.get("PLAYGROUND_VOTES_DATASET") or None,
     )
     _check_port(settings.host, settings.port)
     return settings
 
 
-def with_training(settings: Settings, at_once: int | None, data: Path | None) -> Settings:
-    """The settings with what visitors may train: as given, else by ``PLAYGROUND_TRAINING`` (how many at a time) and ``PLAYGROUND_DATA``.
-
-    On a Space, which anybody can open, they may train nothing.
-
-    :raises UserError: when the variable holds no number, the data's folder is not there, or new runs would have no place.
-    """
-    given = os.environ.get("PLAYGROUND_TRAINING") or "0"
-    if at_once is None and not given.isdigit():
-        raise UserError(f"PLAYGROUND_TRAINING is {given!r}: give the number of trainings at a time, such as 1.")
-    wanted = int(given) if at_once is None else at_once
-    if wanted and os.environ.get("SPACE_ID"):
-        print("Trainings can't be ordered on a Space, which anybody can open: that stays off.", file=sys.stderr)
-        wanted = 0
-    folder = data or (Path(os.environ["PLAYGROUND_DATA"]) if os.environ.get("PLAYGROUND_DATA") else None)
-    if folder is not None and not folder.is_dir():
-        raise UserError(f"there is no directory {folder}: name the folder of the data files that visitors may train on.")
-    if wanted and (settings.runs / "run.json").is_file():
-        raise UserError(f"{settings.runs} is a single run, so new ones have no place: name the folder that it lies in with --runs.")
-    return settings.model_copy(update={"training": wanted, "data": folder.resolve() if folder else None})
-
-
-def _port() -> int:
-    given = os.environ.get("GRADIO_SERVER_PORT", "7860")
-    if not given.isdigit() or not 0 < int(given) < 65536:
-        raise UserError(f"GRADIO_SERVER_PORT is {given!r}: give a port number from 1 to 65535.")
+def _number(variable: str, usual: int, most: int) -> int:
+    given = os.environ.get(variable) or str(usual)
+    if not given.isdecimal() or not min(1, usual) <= int(given) <= most:
+        raise UserError(f"{variable} is {given!r}: give a whole number from {min(1, usual)} to {most}.")
     return int(given)
+
+
+def _several(variable: str) -> tuple[str, ...]:
+    return tuple(text.strip() for text in os.environ.get(variable, "").split(";") if text.strip())
 
 
 def _check_port(host: str, port: int) -> None:
     listen(host, port).close()
-
-
-def api_key() -> str | None:
-    """The key that the API asks for; ``None`` where it asks for none."""
-    return os.environ.get("PLAYGROUND_API_KEY") or None
 
 
 def listen(host: str, port: int) -> socket.socket:

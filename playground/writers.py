@@ -10,12 +10,18 @@ from modelkit.chat import Message
 from modelkit.errors import UserError
 from modelkit.run import StageKind
 from playground.chat_settings import ChatSettings
+from playground.content_filter import WordFilter
 from playground.endpoints import PREFIX, Served
 from playground.models import Models
 from playground.replies import Draft, Reply, finished, stream_reply
+from playground.settings import MAX_TOKENS
 from playground.texts import Language
 
 WriterKind = StageKind | Literal["endpoint"]
+
+
+ReplyStream = Callable[[Models, str, Sequence[Message], ChatSettings, Callable[[], bool]], Iterator[Reply]]
+"""What answers for a checkpoint, as :func:`playground.replies.stream_reply` does."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +35,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class Writers:
-    """The checkpoints first, in their runs' order, then the served models."""
+    """The checkpoints first, in their runs' order, then the served models.
+
+    A reply has up to ``longest`` tokens, whatever is asked for; what is on ``words`` is masked in it.
+    """
 
     models: Models
     served: tuple[Served, ...] = ()
+    longest: int = MAX_TOKENS
+    words: WordFilter | None = None
+    stream: ReplyStream = stream_reply
 
     def choices(self, language: Language) -> list[Choice]:
         """What a visitor may choose from, now."""
@@ -49,9 +61,12 @@ class Writers:
 
     def write(self, checkpoint: str, messages: Sequence[Message], settings: ChatSettings, cancelled: Callable[[], bool]) -> Iterator[Reply]:
         """The reply of whoever is called *checkpoint*, as :func:`playground.replies.stream_reply` gives it."""
-        if not checkpoint.startswith(PREFIX):
-            return stream_reply(self.models, checkpoint, messages, settings, cancelled)
-        return self._ask(checkpoint, messages, settings, cancelled)
+        settings = replace(settings, max_tokens=min(settings.max_tokens, self.longest))
+        if checkpoint.startswith(PREFIX):
+            replies = self._ask(checkpoint, messages, settings, cancelled)
+        else:
+            replies = self.stream(self.models, checkpoint, messages, settings, cancelled)
+        return masked(self.words, replies) if self.words else replies
 
     def _ask(self, name: str, messages: Sequence[Message], settings: ChatSettings, cancelled: Callable[[], bool]) -> Iterator[Reply]:
         reply, drafts = Reply(name, settings=settings), list[Draft]()
@@ -65,3 +80,11 @@ class Writers:
             yield from finished(self.models, None, [*lead, *messages], drafts, reply, cancelled)
         except UserError as error:
             yield replace(reply, phase="done", error=str(error))
+
+
+def masked(words: WordFilter, replies: Iterator[Reply]) -> Iterator[Reply]:
+    """Replies without words of the list. Of a text that is being written, what may yet become one is held back."""
+    for reply in replies:
+        text = words.mask(reply.text) if reply.phase == "done" else words.mask_unfinished(reply.text)
+        others = tuple(replace(other, text=words.mask(other.text)) for other in reply.candidates)
+        yield replace(reply, text=text, candidates=others)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 import secrets
 import time
@@ -53,7 +52,8 @@ class Access:
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        if self._service.key is not None and scope["path"] not in _OPEN and not _opens(headers, self._service.key):
+        credentials = self._service.credentials
+        if credentials.guard_api and scope["path"] not in _OPEN and not credentials.opens(headers.get("authorization", "")):
             raise Refused(401, "the API key is missing or wrong: send it as `Authorization: Bearer KEY`", "invalid_api_key")
         if scope["method"] != "POST":
             await self._app(scope, receive, send)
@@ -80,11 +80,6 @@ class Access:
             "%s %s %s %s %.3f s %s read %d (reused %d) written %d",
             *(record.id, scope["method"], route, said, seconds, record.model or "-", record.read, record.reused, record.written),
         )
-
-
-def _opens(headers: Headers, key: str) -> bool:
-    scheme, _, given = headers.get("authorization", "").partition(" ")
-    return hmac.compare_digest(given.strip().encode(), key.encode()) and scheme.lower() == "bearer"
 
 
 def _bounded(receive: Receive, most: int) -> Receive:

@@ -11,9 +11,11 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from modelkit.generation.engine import Engine
 from modelkit.generation.requests import Piece, Reply, Request, Sample
+from playground.content_filter import WordFilter
 
 INTERVAL_SECONDS = 0.01
 
@@ -52,13 +54,17 @@ class Bridge:
 class Writing:
     """What is written for one HTTP request: *n* samples of each of its prompts, numbered prompt by prompt."""
 
-    def __init__(self, bridge: Bridge, engine: Engine, requests: Sequence[Request]) -> None:
-        """:raises UserError: when a prompt leaves no room for an answer, or too many requests wait; nothing is under way then."""
+    def __init__(self, bridge: Bridge, engine: Engine, requests: Sequence[Request], words: WordFilter | None = None) -> None:
+        """
+        :param words: what is masked in the texts.
+        :raises UserError: when a prompt leaves no room for an answer, or too many requests wait; nothing is under way then.
+        """
         self._arrived: Arrived = []
         self._news = asyncio.Event()
         self.count = self._open = sum(request.n for request in requests)
         self.first: float | None = None
         """When the first token came, by the monotonic clock."""
+        self._masks = [words.stream() for _ in range(self.count)] if words else None
         self.replies: list[Reply] = []
         first = 0
         try:
@@ -73,6 +79,9 @@ class Writing:
     def take(self, number: int, piece: Piece) -> None:
         """A piece has arrived."""
         self.first = self.first or time.monotonic()
+        if self._masks:
+            mask = self._masks[number]
+            piece = replace(piece, text=mask.put(piece.text) + (mask.flush() if piece.finish else ""))
         self._arrived.append((number, piece))
         self._news.set()
 

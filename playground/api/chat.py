@@ -25,6 +25,7 @@ def routes(service: Service) -> APIRouter:
         record, messages = record_of(request), conversation(wish.messages, "user")
         check_messages(service.limits, [messages])
         check_samples(service.limits, 1, wish.n, wish.longest)
+        service.check_words([message["content"] for message in messages], wish.logprobs)
         tokens = wish.longest or service.limits.tokens
         loaded = await service.writer(wish.model, record)
         if loaded.tokenizer.chat_template is None:

@@ -36,6 +36,9 @@ def routes(service: Service) -> APIRouter:
         loaded = await service.writer(wish.model, record)
         prompts = await run_in_threadpool(_encode, loaded, wish.prompt)
         record.read = sum(map(len, prompts))
+        if service.words:
+            service.check_prompts(loaded, prompts, room=0)
+            service.check_words(_texts(loaded, wish), wish.logprobs is not None)
         stop = stop_ids(loaded.tokenizer, loaded.model)
         shape = CompletionShape(record, TokenTexts(loaded.tokenizer), stop, wish.logprobs is not None)
         echoed, following = await _echo(service, request, loaded, prompts, wish) if wish.echo else ([], [])
@@ -64,12 +67,17 @@ def _encode(loaded: Loaded, prompts: Sequence[str] | Sequence[list[int]]) -> lis
     return [list(loaded.tokenizer(prompt, verbose=False)["input_ids"]) if isinstance(prompt, str) else prompt for prompt in prompts]
 
 
+def _texts(loaded: Loaded, wish: CompletionWish) -> list[str]:
+    """The prompts as they read."""
+    return [said if isinstance(said, str) else str(loaded.tokenizer.decode(said, skip_special_tokens=True)) for said in wish.prompt]
+
+
 async def _echo(
     service: Service, request: Request, loaded: Loaded, prompts: list[list[int]], wish: CompletionWish
 ) -> tuple[list[Sample], list[Likeliest]]:
     """The prompts as the beginnings of their answers and, where they are read for their log-probabilities, what is likeliest next."""
     service.check_prompts(loaded, prompts, room=0)
-    texts = [said if isinstance(said, str) else str(loaded.tokenizer.decode(said, skip_special_tokens=True)) for said in wish.prompt]
+    texts = _texts(loaded, wish)
     if wish.logprobs is None:
         nothing = [Sample(text, ids, [math.nan] * len(ids), [()] * len(ids)) for text, ids in zip(texts, prompts, strict=True)]
         return nothing, []

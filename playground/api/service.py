@@ -25,6 +25,8 @@ from playground.api.limits import Limits
 from playground.api.meters import Meters
 from playground.api.refusals import Refused
 from playground.api.wishes import Drawn
+from playground.content_filter import WordFilter
+from playground.credentials import OPEN, Credentials
 from playground.models import Entry, Loaded, LoadedReward, Models
 
 Result = TypeVar("Result")
@@ -62,7 +64,8 @@ class Service:
 
     models: Models
     limits: Limits = field(default_factory=Limits)
-    key: str | None = None
+    credentials: Credentials = OPEN
+    words: WordFilter | None = None
 
     def __post_init__(self) -> None:
         self.gate, self.meters = Gate(self.limits), Meters()
@@ -127,11 +130,20 @@ class Service:
         stop, sampling = stop_ids(loaded.tokenizer, loaded.model), wish.sampling(tokens)
         asked = [Prompt(ids, sampling, stop, wish.stop, wish.n, top, goes_on=goes_on, id=record.id) for ids in prompts]
         try:
-            return Writing(self.bridge, loaded.engine, asked)
+            return Writing(self.bridge, loaded.engine, asked, self.words)
         except Busy as error:
             raise Refused(429, str(error), "too_many_requests", retry_after=BUSY_SECONDS) from None
         except UserError as error:
             raise Refused(422, str(error)) from None
+
+    def check_words(self, texts: Sequence[str], tells: bool) -> None:
+        """:raises Refused: when a text has words that the operator doesn't allow, or tokens are to be told that ought to be masked."""
+        if self.words is None:
+            return
+        if tells:
+            raise Refused(422, "log-probabilities would tell words that are masked here: leave logprobs out", param="logprobs")
+        if not all(map(self.words.allows, texts)):
+            raise Refused(400, "this text has words that the operator doesn't allow here: say it otherwise", "content_filter")
 
     @staticmethod
     def check_prompts(loaded: Loaded, prompts: Sequence[Sequence[int]], room: int) -> None:

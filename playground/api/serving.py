@@ -16,6 +16,7 @@ import uvicorn
 
 from playground.api.app import create
 from playground.api.service import Service
+from playground.credentials import Credentials
 
 
 def serve_until_stopped(service: Service, listener: socket.socket, drain_seconds: float, preload: bool) -> None:
@@ -46,13 +47,13 @@ def serve_until_stopped(service: Service, listener: socket.socket, drain_seconds
 def _announce(service: Service, listener: socket.socket, names: list[str]) -> None:
     host, port = listener.getsockname()[:2]
     print(f"Serving {', '.join(names)} at http://{f'[{host}]' if ':' in host else host}:{port}/v1", flush=True)
-    warn_if_open(host, service.key)
+    warn_if_open(host, service.credentials)
 
 
-def warn_if_open(host: str, key: str | None) -> None:
+def warn_if_open(host: str, credentials: Credentials) -> None:
     """Say so when machines other than this one may use the API without a key."""
     addresses = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
-    if key is None and not all(ipaddress.ip_address(address).is_loopback for address in addresses):
+    if not credentials.guard_api and not all(ipaddress.ip_address(address).is_loopback for address in addresses):
         print("Whoever can reach this port may use the API: set PLAYGROUND_API_KEY to ask for a key.", file=sys.stderr, flush=True)
 
 

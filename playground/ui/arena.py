@@ -142,12 +142,14 @@ class _Events:
         """Take the next prompt from the queue, in the language chosen."""
         chosen: Language | None = next((name for name in LANGUAGES if name == language), None)
         with visitor.told():
+            visitor.admit(self._services.admission, request)
             self._arena(request).begin(self._services.models, language=chosen)
         return {**self._shown(request), self._asked: asked + 1}
 
     def ask(self, typed: str, asked: int, request: gr.Request) -> Updates:
         """Put what the visitor has typed to two checkpoints."""
         with visitor.told():
+            visitor.admit(self._services.admission, request, typed)
             self._arena(request).begin(self._services.models, typed or "")
         return {**self._shown(request), self._asked: asked + 1, self._face.typed: ""}
 

@@ -47,7 +47,7 @@ _SAVE = """(text) => {
 def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
     """Lay out the tab and wire it."""
     with gr.Tab(i18n("tab.chat"), id="chat"):
-        face = lay_out(i18n)
+        face = lay_out(i18n, services.longest)
         arrival, parcel = gr.Textbox(visible=False), gr.Textbox(visible=False)
         sharing = Sharing(services, services.store, i18n) if services.store else None
         asked, counted, seen = gr.State(0), gr.State(False), gr.State(())

@@ -15,7 +15,9 @@ import gradio as gr
 from playground import fragments, transcript
 from playground.chat_settings import ChatSettings, Setting
 from playground.conversation import Board
+from playground.host import Host
 from playground.links import read_link, write_link
+from playground.pace import note
 from playground.prompts import examples
 from playground.settings import COLUMNS
 from playground.texts import Language, t
@@ -55,12 +57,12 @@ class Events:
         def ask(board: Board) -> bool:
             return board.begin(text or "", shown(values))
 
-        updates = self._ask(ask, asked, values, request)
+        updates = self._ask(ask, asked, values, request, text)
         return {**updates, self._face.prompt: ""} if self._asked in updates else updates
 
     def begin_with(self, row: list[str], asked: int, request: gr.Request, *values: Any) -> Updates:
         """Put one of the prompts on offer to the columns."""
-        return self._ask(lambda board: board.begin(row[0], shown(values)), asked, values, request)
+        return self._ask(lambda board: board.begin(row[0], shown(values)), asked, values, request, row[0])
 
     def again(self, asked: int, request: gr.Request, *values: Any) -> Updates:
         """Ask every column the last message once more."""
@@ -81,7 +83,7 @@ class Events:
             index = event.index if isinstance(event.index, int) else event.index[0]
             place = self._view(request).place_of(column, index)
             text = fragments.typed(str(event.value))
-            return self._ask(lambda board: board.edit(place, text, shown(values)), asked, values, request)
+            return self._ask(lambda board: board.edit(place, text, shown(values)), asked, values, request, text)
 
         return edit
 
@@ -197,7 +199,7 @@ class Events:
         if linked:
             board.clear()
             board.setting, board.link = linked, query
-        setting = board.setting or Setting()
+        setting = self._clamped(board.setting or Setting())
         wanted = [name or None for name in setting.models] + [None] * (COLUMNS - len(setting.models))
         updates: Updates = self._offers((), bool(setting.models), len(setting.models), wanted, request)
         updates |= self._conversations(request) | self._face.showing(self._one_n(setting))
@@ -212,10 +214,11 @@ class Events:
         """The visitor has closed the page."""
         self._services.boards.leave(visitor.session(request))
 
-    def _ask(self, ask: Callable[[Board], bool], asked: int, values: Sequence[Any], request: gr.Request) -> Updates:
+    def _ask(self, ask: Callable[[Board], bool], asked: int, values: Sequence[Any], request: gr.Request, said: str = "") -> Updates:
         board = self._board(request)
         with visitor.told():
             setting = self._setting("", values)
+            visitor.admit(self._services.admission, request, said, setting.shared.system)
             if not ask(board):
                 return gr.skip()
         board.setting = setting
@@ -255,6 +258,12 @@ class Events:
         """The same the other way round: a column's own settings show one n."""
         return self._each(setting, lambda own: replace(own, n=own.best_of))
 
+    def _clamped(self, setting: Setting) -> Setting:
+        """The same with replies no longer than they may be here, whatever a link asks for."""
+        longest = self._services.longest
+        shared, *own = (replace(one, max_tokens=min(one.max_tokens, longest)) for one in (setting.shared, *(setting.own or ())))
+        return replace(setting, shared=shared, own=tuple(own) or None)
+
     def _each(self, setting: Setting, change: Callable[[ChatSettings], ChatSettings]) -> Setting:
         """A setting with the own settings of its reward-model columns changed."""
         if not setting.own:
@@ -287,4 +296,5 @@ class Events:
         watch = self._services.watches.of(trainer.run.name if trainer.run else None)
         if watch:
             watch.poll()
-        return fragments.banner(language, watch, trainer, anything)
+        pace = note(language, self._services.longest, self._services.models) if Host.here().cpu_space else ""
+        return fragments.banner(language, watch, trainer, anything) + pace

@@ -10,7 +10,7 @@ import gradio as gr
 
 from modelkit.errors import UserError
 from playground.chat_settings import PRESETS, ChatSettings, Setting
-from playground.settings import COLUMNS, MAX_CANDIDATES, MAX_PROMPT_CHARACTERS, MAX_TOKENS
+from playground.settings import COLUMNS, MAX_CANDIDATES, MAX_PROMPT_CHARACTERS
 from playground.ui.picker import picker
 from playground.ui.signals import signal
 
@@ -104,11 +104,11 @@ def _values(settings: ChatSettings) -> list[float]:
     return [settings.temperature, settings.top_p, settings.max_tokens, settings.seed, settings.n, settings.best_of]
 
 
-def lay_out(i18n: gr.I18n) -> Face:
-    """The tab's components in their places."""
+def lay_out(i18n: gr.I18n, longest: int) -> Face:
+    """The tab's components in their places; a reply may have up to *longest* tokens."""
     banner = gr.HTML(visible=False)
     with gr.Row(elem_id="pg-columns"):
-        columns = [_column(i18n, number) for number in range(1, COLUMNS + 1)]
+        columns = [_column(i18n, number, longest) for number in range(1, COLUMNS + 1)]
     with gr.Row(elem_id="pg-prompt"):
         prompt = gr.Textbox(
             label=i18n("chat.prompt"),
@@ -138,7 +138,7 @@ def lay_out(i18n: gr.I18n) -> Face:
             with gr.Row(elem_id="pg-presets"):
                 presets = {name: gr.Button(i18n(f"chat.preset.{name}"), size="sm", scale=0) for name in PRESETS}
             with gr.Row(elem_classes="pg-sliders"):
-                shared = [*_sliders(i18n), _best_of(i18n)]
+                shared = [*_sliders(i18n, longest), _best_of(i18n)]
             apart = gr.Checkbox(False, label=i18n("chat.apart"), info=i18n("chat.apart.info"), elem_id="pg-apart")
         with gr.Accordion(i18n("chat.share"), open=False, elem_id="pg-share"):
             with gr.Row():
@@ -153,7 +153,7 @@ def lay_out(i18n: gr.I18n) -> Face:
     )  # fmt: skip
 
 
-def _column(i18n: gr.I18n, number: int) -> Column:
+def _column(i18n: gr.I18n, number: int, longest: int) -> Column:
     with gr.Column(visible=False, min_width=0, elem_id=f"pg-column-{number}") as box:
         with gr.Row(elem_classes="pg-column-head"):
             selector = picker(i18n, f"pg-select-{number}")
@@ -170,16 +170,16 @@ def _column(i18n: gr.I18n, number: int) -> Column:
             elem_id=f"pg-chat-{number}",
         )
         with gr.Accordion(i18n("chat.own"), open=False, visible=False, elem_id=f"pg-own-{number}") as folder:
-            own = _sliders(i18n)
+            own = _sliders(i18n, longest)
     return Column(box, selector, stop, chat, folder, own)
 
 
-def _sliders(i18n: gr.I18n) -> list[gr.Slider | gr.Number]:
+def _sliders(i18n: gr.I18n, longest: int) -> list[gr.Slider | gr.Number]:
     usual = ChatSettings()
     return [
         gr.Slider(0, 2, usual.temperature, step=0.05, label=i18n("chat.temperature"), info=i18n("chat.temperature.info")),
         gr.Slider(0.05, 1, usual.top_p, step=0.05, label=i18n("chat.top_p"), info=i18n("chat.top_p.info")),
-        gr.Slider(1, MAX_TOKENS, usual.max_tokens, step=1, label=i18n("chat.max_tokens")),
+        gr.Slider(1, longest, min(usual.max_tokens, longest), step=1, label=i18n("chat.max_tokens")),
         gr.Number(usual.seed, label=i18n("chat.seed"), precision=0, minimum=0),
         gr.Slider(1, MAX_CANDIDATES, usual.n, step=1, label=i18n("chat.n"), info=i18n("chat.n.info")),
     ]

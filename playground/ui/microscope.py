@@ -94,12 +94,15 @@ class _Events:
     def look(self, before: str | None, after: str | None, prompt: str, reply: str, request: gr.Request) -> Updates:
         """Read the reply."""
         with visitor.told():
+            visitor.admit(self._services.admission, request, prompt, reply)
             return self._read(before or "", after or "", prompt, reply, request)
 
     def write(self, before: str | None, after: str | None, prompt: str, request: gr.Request) -> Updates:
         """Let the second checkpoint write the reply, and read it."""
         with visitor.told():
-            return self._read(before or "", after or "", prompt, microscope.write(self._services.models, after or "", prompt), request)
+            visitor.admit(self._services.admission, request, prompt)
+            reply = self._services.compute(microscope.write, after or "", prompt)
+            return self._read(before or "", after or "", prompt, reply, request)
 
     def from_chat(self, before: str | None, after: str | None, request: gr.Request) -> Updates:
         """Read the chat's last reply: the second checkpoint's where it took part, else the rightmost one."""
@@ -110,6 +113,7 @@ class _Events:
             raise gr.Error(t(visitor.language(request), "microscope.none"), print_exception=False)
         reply = next((reply for reply in replies if reply.checkpoint == after), replies[-1])
         with visitor.told():
+            visitor.admit(self._services.admission, request)
             return {self._face.prompt: last.prompt, **self._read(before or "", after or "", last.prompt, reply.text, request)}
 
     def choose(self, event: gr.EventData, reading: Reading | None, request: gr.Request) -> str:
@@ -127,11 +131,14 @@ class _Events:
             if reading is None or told is None or told[2] not in (0, 1):
                 raise UserError("this token is not on offer any more: look at the reply again.")
             place, token, side = told
-            reply = microscope.go_on(self._services.models, reading, place, token, (reading.before, reading.after)[side])
+            visitor.admit(self._services.admission, request)
+            reply = self._services.compute(microscope.go_on, reading, place, token, (reading.before, reading.after)[side])
             return self._read(reading.before, reading.after, prompt, reply, request)
 
     def _read(self, before: str, after: str, prompt: str, reply: str, request: gr.Request) -> Updates:
-        reading, language = microscope.examine(self._services.models, before, after, prompt, reply), visitor.language(request)
+        words = self._services.admission.words
+        reply = words.mask(reply) if words else reply
+        reading, language = self._services.compute(microscope.examine, before, after, prompt, reply), visitor.language(request)
         return {
             self._face.reply: reply,
             self._face.card: card(language, reading, self._titles(reading, language)),

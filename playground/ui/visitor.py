@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import gradio as gr
 
 from modelkit.errors import UserError
-from playground.texts import LANGUAGES, Language, language_of
+from playground.admission import Admission
+from playground.texts import LANGUAGES, Language, language_of, t
 
 LANGUAGE_COOKIE, THEME_COOKIE = "pg-language", "pg-theme"
 """What the switches in the page's head keep, in the browser alone. Without them the browser's own wishes count."""
@@ -37,3 +38,15 @@ def told() -> Iterator[None]:
         yield
     except UserError as error:
         raise gr.Error(str(error), print_exception=False) from None
+
+
+def admit(admission: Admission, request: gr.Request, *said: str | None) -> None:
+    """Let a question pass.
+
+    :raises UserError: in the visitor's language, when they ask too often, or *said* has words that the operator doesn't allow.
+    """
+    client = request.client
+    if wait := admission.wait(session(request), client.host if client else ""):
+        raise UserError(t(language(request), "door.often", seconds=int(wait) + 1))
+    if not admission.allows(*(text or "" for text in said)):
+        raise UserError(t(language(request), "door.words"))

@@ -18,6 +18,7 @@ from modelkit.generation.sampling import Sampling
 from playground.api.app import create
 from playground.api.limits import Limits
 from playground.api.service import Service
+from playground.credentials import Credentials
 from playground.models import Loaded, Models
 from tests.playground import fake_run
 
@@ -30,7 +31,7 @@ PICTURE = {"type": "image_url", "image_url": {"url": "http://x"}}
 @asynccontextmanager
 async def asking(models: Models, limits: Limits = PLENTY, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server in this process."""
-    transport = httpx.ASGITransport(create(Service(models, limits, key)))
+    transport = httpx.ASGITransport(create(Service(models, limits, Credentials(key=key))))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
 
@@ -242,7 +243,7 @@ def test_a_model_that_does_not_fit_is_one_sentence(finished_run: Path) -> None:
 
 
 def test_the_page_can_answer_the_api_on_its_own_port(serve: Callable[..., str], finished_run: Path, models: Models) -> None:
-    page = serve(finished_run, models, api=create(Service(models, key="secret"))).rstrip("/")
+    page = serve(finished_run, models, api=create(Service(models, credentials=Credentials(key="secret")))).rstrip("/")
     assert httpx.get(f"{page}/v1/models").status_code == 401
     answer = httpx.post(f"{page}{CHAT}", json=chat(), headers={"Authorization": "Bearer secret"}, timeout=60)
     assert answer.json()["choices"][0]["message"]["role"] == "assistant"

@@ -1,0 +1,142 @@
+"""The page's door: which of Gradio's many routes are open, how much a request may carry, how often somebody may knock."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from playground.addresses import Addresses
+from playground.rates import Rates
+from playground.texts import Language, t
+from playground.ui.visitor import LANGUAGE_COOKIE, chosen_language
+
+MAX_WAITING = 512
+"""Requests that may wait in the page's queue before further ones are turned away."""
+_BODY_BYTES = 1 << 20
+"""What a request may carry that uploads no file. The longest that the page itself sends is a tenth of it."""
+_KNOCKS, _KNOCKS_AT_ONCE = 6000, 240
+"""Posts a minute, and at once, from one address: a hundred open tabs make them; one address alone can't fill the queue with them."""
+_LOGINS = 10
+"""Attempts to log in a minute, from one address."""
+_QUEUE_ANSWERS_BUSY = 503
+
+_OPEN = re.compile(
+    r"/(login|logout|config|theme\.css|robots\.txt|favicon\.ico|manifest\.json|pwa_icon(/\d+)?)?/?"
+    r"|/(assets|static|svelte)/.*"
+    r"|(/gradio_api)?/(info|queue/join|queue/data|(run|call)/.*|cancel|reset|heartbeat/.*|upload|upload_progress|file=.*|startup-events"
+    r"|theme\.css|login_check|user|token|app_id)/?"
+)
+"""Everything that the page and Gradio's own client ask for. Whatever else Gradio serves is not there: proxies, recordings, editors."""
+
+
+@dataclass
+class _Passage:
+    """A request on its way in and its answer on its way out."""
+
+    language: Language
+    begun: bool = False
+    refused: bool = False
+    carried: int = 0
+
+
+class Door:
+    """ASGI middleware around the page. What it refuses, it refuses in one sentence, in the visitor's language.
+
+    :param upload_bytes: what an uploaded file may have.
+    :param beside: where other pages begin that stand on the same address.
+    """
+
+    def __init__(self, app: ASGIApp, upload_bytes: int, beside: tuple[str, ...] = ()) -> None:
+        self._app, self._upload_bytes, self._beside = app, upload_bytes, beside
+        self._addresses = Addresses()
+        self._knocks, self._logins = Rates(_KNOCKS, _KNOCKS_AT_ONCE), Rates(_LOGINS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers, path = Headers(scope=scope), scope["path"]
+        language = chosen_language(cookie_parser(headers.get("cookie", "")).get(LANGUAGE_COOKIE), headers.get("accept-language"))
+        if not (_OPEN.fullmatch(path) or path.startswith(self._beside)):
+            await _refuse(send, 404, t(language, "door.nothing"))
+        elif scope["method"] == "POST":
+            await self._post(scope, receive, send, headers, language)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _post(self, scope: Scope, receive: Receive, send: Send, headers: Headers, language: Language) -> None:
+        client = scope.get("client")
+        name = self._addresses.name(client[0] if client else "")
+        wait = self._knocks.take(name) or (self._logins.take(name) if scope["path"].rstrip("/") == "/login" else 0.0)
+        if wait:
+            await _refuse(send, 429, t(language, "door.often", seconds=_whole(wait)), wait)
+            return
+        most = _BODY_BYTES + (self._upload_bytes if scope["path"].rstrip("/").endswith("/upload") else 0)
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > most:
+            await _refuse(send, 413, t(language, "door.large"))
+            return
+        passage = _Passage(language)
+        with suppress(_TooLarge):  # frameworks below may also have made an answer of it
+            await self._app(scope, _weighed(receive, passage, most), _answered(send, passage))
+        if passage.refused and not passage.begun:
+            await _refuse(send, 413, t(language, "door.large"))
+
+
+class _TooLarge(Exception):
+    """More has come than a request may carry."""
+
+
+def _weighed(receive: Receive, passage: _Passage, most: int) -> Receive:
+    """*receive*, until more than so many bytes have come."""
+
+    async def weighed() -> Message:
+        message = await receive()
+        passage.carried += len(message.get("body", b""))
+        if passage.carried > most:
+            passage.refused = True
+            raise _TooLarge
+        return message
+
+    return weighed
+
+
+def _answered(send: Send, passage: _Passage) -> Send:
+    """*send*, but a full queue is told in the visitor's language, and what Gradio makes of a refused body isn't told at all."""
+
+    async def answered(message: Message) -> None:
+        if passage.refused:
+            return
+        if message["type"] == "http.response.start":
+            if message["status"] == _QUEUE_ANSWERS_BUSY:
+                passage.refused = passage.begun = True
+                await _refuse(send, 429, t(passage.language, "door.busy"), 5.0)
+                return
+            passage.begun = True
+        await send(message)
+
+    return answered
+
+
+async def _refuse(send: Send, status: int, sentence: str, retry_after: float | None = None) -> None:
+    """Answer with ``{"detail": sentence}``, which Gradio's page shows as it is."""
+    body = json.dumps({"detail": sentence}, ensure_ascii=False).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if retry_after is not None:
+        headers.append((b"retry-after", str(_whole(retry_after)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _whole(seconds: float) -> int:
+    """Seconds to wait, as a whole number that is enough."""
+    return int(seconds) + 1
