@@ -18,14 +18,16 @@ from playground.api.limits import Limits
 from playground.chat_settings import ChatSettings
 from playground.credentials import Credentials
 from playground.host import Host
-from playground.settings import POCKET_RECIPE, Settings, resolve
+from playground.settings import POCKET_RECIPE, Settings, resolve, with_training
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from leaderboards.votes.store import Store
     from playground.content_filter import WordFilter
+    from playground.jobs import Jobs
     from playground.models import Models
+    from playground.training import Trainer
     from playground.vote_sync import VoteSync
 
 
@@ -71,6 +73,15 @@ def page(
         typer.Option(help="TITLE=MODEL@URL: a model behind an OpenAI-compatible server, offered in the chat. Repeat for several."),
     ] = [],  # noqa: B006
     endpoint_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the endpoints' key.")] = None,
+    training: Annotated[
+        int | None,
+        typer.Option(
+            help="Let visitors order trainings, so many at a time. [default: $PLAYGROUND_TRAINING or 0]", show_default=False, min=0
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of data files offered for them. [default: $PLAYGROUND_DATA]", show_default=False)
+    ] = None,
     api: Annotated[bool, typer.Option("--api", help="Answer OpenAI's API at /v1 too, as `playground serve` does.")] = False,
 ) -> None:
     """Chat with the checkpoints of a run side by side, watch it being trained, compare its stages."""
@@ -79,7 +90,7 @@ def page(
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     Host.here().trust_proxies()
     with one_sentence():
-        run(resolve(runs, host, port, recipe if train else None, endpoint, endpoint_key_env), api)
+        run(with_training(resolve(runs, host, port, recipe if train else None, endpoint, endpoint_key_env), training, data), api)
 
 
 @app.command()
@@ -157,15 +168,18 @@ def run(settings: Settings, with_api: bool = False) -> None:
     votes = Store(address(None, settings.runs))
     sync = _sync(votes, settings) if settings.votes_dataset else None
     trainer = Trainer(settings)
+    jobs = _jobs(settings, trainer)
     finished = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: finished.set())
     services = Services(
         models,
         trainer,
-        Watches(models, trainer),
+        Watches(models, trainer, jobs),
         served=served,
         store=votes,
+        jobs=jobs,
+        data=settings.data,
         admission=Admission(settings.per_minute or PER_ADDRESS, words),
         longest=settings.max_tokens,
         gpu=gpu,
@@ -175,12 +189,16 @@ def run(settings: Settings, with_api: bool = False) -> None:
     api = _api(models, settings, credentials, words) if with_api else None
     url = launch(page, settings, board, api, credentials)
     print(f"RLHF Playground is at {url} and shows the runs in {settings.runs}.", flush=True)
+    if jobs:
+        jobs.open()
     if trainer.due(models) and trainer.start():
         print(f"Training {settings.recipe} into {trainer.run}; its output goes to {trainer.log}.", flush=True)
     threading.Thread(target=_warm_up, args=(services.visited,), name="warm-up", daemon=True).start()
     try:
         finished.wait()
     finally:
+        if jobs:
+            jobs.close()
         trainer.stop()
         page.close(verbose=False)
         models.close(wait_seconds=5.0)
@@ -195,6 +213,17 @@ def _sync(votes: Store, settings: Settings) -> VoteSync:
 
     assert settings.votes_dataset
     return VoteSync(votes, settings.votes_dataset, settings.runs / ".pushed")
+
+
+def _jobs(settings: Settings, trainer: Trainer) -> Jobs | None:
+    """The queue of trainings that visitors order, where they may."""
+    from leaderboards.votes.store import VARIABLE, address
+    from playground.jobs import Jobs
+
+    if not settings.training:
+        return None
+    votes = {VARIABLE: address(None, settings.runs)}
+    return Jobs(settings.runs, settings.training, settings.trainer, votes, lambda: int(trainer.running))
 
 
 def _api(models: Models, settings: Settings, credentials: Credentials, words: WordFilter | None) -> FastAPI:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -151,16 +151,38 @@ class Models:
         raise UserError("this checkpoint is not in the list: choose one of those offered.")
 
     def sibling(self, entry: Entry, kind: StageKind) -> Entry | None:
-        """The last ready checkpoint of another kind in the same run; for one that belongs to no run, among those of none."""
-        own = entry.run.path if entry.run else None
-        others = ((other.run.path if other.run else None, other) for other in reversed(self.catalogue()))
-        return next((other for run, other in others if run == own and other.kind == kind and not other.is_copy), None)
+        """The last ready checkpoint of another kind in the same run, or, where it has none, in the run it was trained from.
+
+        For a checkpoint that belongs to no run, among those of none.
+        """
+        for near in self._lineage(entry):
+            own = near.run.path if near.run else None
+            others = ((other.run.path if other.run else None, other) for other in reversed(self.catalogue()))
+            found = next((other for run, other in others if run == own and other.kind == kind and not other.is_copy), None)
+            if found:
+                return found
+        return None
+
+    def _lineage(self, entry: Entry) -> Iterator[Entry]:
+        """The entry, then the checkpoint of each further run that it was trained from, the nearest first."""
+        yield entry
+        known = {other.path.resolve(): other for other in self.catalogue()}
+        path, run, seen = entry.path.resolve(), entry.run, set()
+        while path not in seen and (info := checkpoint.read_stage(path)) and info.parent:
+            seen.add(path)
+            path = (path / info.parent).resolve()
+            found = known.get(path)
+            if found and found.run and (run is None or found.run.path != run.path):
+                run = found.run
+                yield found
 
     def defaults(self) -> list[str]:
-        """The ids that the columns show first: one per kind, of the first run that has something ready."""
-        entries = self.catalogue()
-        first = [entry for entry in entries if entry.run and entries[0].run and entry.run.path == entries[0].run.path]
-        by_kind = {entry.kind: entry.id for entry in first if not entry.is_copy}
+        """The ids that the columns show first: one per kind, of the run that has most of them, the first of several such."""
+        by_run: dict[Path, dict[StageKind, str]] = {}
+        for entry in self.catalogue():
+            if entry.run and not entry.is_copy:
+                by_run.setdefault(entry.run.path, {})[entry.kind] = entry.id
+        by_kind = max(by_run.values(), key=len, default={})
         return [by_kind[kind] for kind in DEFAULT_KINDS if kind in by_kind and (kind != "reward" or "sft" in by_kind)]
 
     def language(self, entry: Entry) -> Loaded:

@@ -24,6 +24,8 @@ MAX_ROUNDS = 100
 MAX_TOKENS = 512
 MAX_CANDIDATES = 16
 """Most samples that a reply may be picked from."""
+UPLOAD_BYTES = 16 << 20
+"""Most that a visitor may upload to train on."""
 
 POCKET_RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "pocket.yaml"
 
@@ -33,7 +35,8 @@ class Settings(BaseModel):
 
     ``runs`` is a run or a folder of runs; ``recipe`` is trained into ``runs/<recipe's name>`` when nothing can be chatted with
     (``None`` switches that off) by running ``trainer``; ``memory_bytes`` bounds the weights kept loaded. ``endpoints`` are models
-    served elsewhere (``TITLE=MODEL@URL``), whose key the environment variable ``endpoint_key_env`` holds. A reply may have up to
+    served elsewhere (``TITLE=MODEL@URL``), whose key the environment variable ``endpoint_key_env`` holds. Visitors may
+    order trainings, ``training`` of them at work at a time, on the files in ``data`` or on their own. A reply may have up to
     ``max_tokens`` tokens, an address may ask ``per_minute`` times (``None``: as often as is usual), ``word_lists`` hold what nobody may
     say, and ``votes_dataset`` is where votes are kept beyond this machine.
     """
@@ -50,6 +53,8 @@ class Settings(BaseModel):
     per_minute: int | None = None
     word_lists: tuple[str, ...] = ()
     votes_dataset: str | None = None
+    training: int = 0
+    data: Path | None = None
 
     @property
     def training_run(self) -> Path | None:
@@ -95,6 +100,28 @@ def resolve(
     )
     _check_port(settings.host, settings.port)
     return settings
+
+
+def with_training(settings: Settings, at_once: int | None, data: Path | None) -> Settings:
+    """The settings with what visitors may train: as given, else by ``PLAYGROUND_TRAINING`` (how many at a time) and ``PLAYGROUND_DATA``.
+
+    On a Space, which anybody can open, they may train nothing.
+
+    :raises UserError: when the variable holds no number, the data's folder is not there, or new runs would have no place.
+    """
+    given = os.environ.get("PLAYGROUND_TRAINING") or "0"
+    if at_once is None and not given.isdigit():
+        raise UserError(f"PLAYGROUND_TRAINING is {given!r}: give the number of trainings at a time, such as 1.")
+    wanted = int(given) if at_once is None else at_once
+    if wanted and os.environ.get("SPACE_ID"):
+        print("Trainings can't be ordered on a Space, which anybody can open: that stays off.", file=sys.stderr)
+        wanted = 0
+    folder = data or (Path(os.environ["PLAYGROUND_DATA"]) if os.environ.get("PLAYGROUND_DATA") else None)
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"there is no directory {folder}: name the folder of the data files that visitors may train on.")
+    if wanted and (settings.runs / "run.json").is_file():
+        raise UserError(f"{settings.runs} is a single run, so new ones have no place: name the folder that it lies in with --runs.")
+    return settings.model_copy(update={"training": wanted, "data": folder.resolve() if folder else None})
 
 
 def _number(variable: str, usual: int, most: int) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {"modelkit": 1, "trainers": 2, "evalkit": 2, "leaderboards": 3, "playground": 4, "app": 5}
 LAZY = {"datasets", "evaluate", "pandas", "peft", "plotly"}
-FROM_TRAINERS = ("trainers.data.", "trainers.plan.", "trainers.recipe.")
+FROM_TRAINERS = ("trainers.data.", "trainers.plan.", "trainers.reading.", "trainers.recipe.")
 DISTRIBUTIONS = {
     "google": "protobuf",
     "prometheus_client": "prometheus-client",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import gradio as gr
@@ -18,11 +19,12 @@ from playground.arena import Arenas
 from playground.boards import Boards
 from playground.credentials import OPEN, Credentials
 from playground.endpoints import Served
+from playground.jobs import Jobs
 from playground.leaderboard import PATH, LiveBoard
 from playground.leaderboard import beside as leaderboard_page
 from playground.models import Models
 from playground.replies import stream_reply
-from playground.settings import MAX_TOKENS, Settings
+from playground.settings import MAX_TOKENS, UPLOAD_BYTES, Settings
 from playground.training import Trainer, Watches
 from playground.ui import arena, chat, leaderboard, microscope, train
 from playground.ui.door import MAX_WAITING, Door
@@ -58,6 +60,8 @@ class Services:
     admission: Admission = field(default_factory=Admission)
     longest: int = MAX_TOKENS
     gpu: ZeroGpu | None = None
+    jobs: Jobs | None = None
+    data: Path | None = None
 
     @property
     def writers(self) -> Writers:
@@ -69,7 +73,10 @@ class Services:
         return self.gpu.call(job, *told) if self.gpu else job(self.models, *told)
 
 
+_UPLOADS_KEPT = (3600, 86400)
+"""Every hour, uploads older than a day are deleted; a training has a copy of its own (seconds)."""
 _UPLOAD_BYTES = 64 << 10
+"""Most that a visitor may upload where nothing can be trained."""
 _THREADS = 128
 """Handlers that may be at work at a time: a reply that is being written takes one while its column waits for more of it."""
 
@@ -81,7 +88,7 @@ def build(settings: Settings, services: Services) -> gr.Blocks:
 
     Whatever a tab makes stands inside of it: anything between tabs, a state even, would shift the places that Gradio knows them by.
     """
-    with gr.Blocks(title=texts.t("en", "title"), analytics_enabled=False, fill_width=True) as page:
+    with gr.Blocks(title=texts.t("en", "title"), analytics_enabled=False, fill_width=True, delete_cache=_UPLOADS_KEPT) as page:
         head(I18N)
         with gr.Tabs(selected=(first := _first_tab(services)), elem_id="pg-tabs") as tabs:
             chat.build(page, services, I18N)
@@ -108,7 +115,8 @@ def launch(page: gr.Blocks, settings: Settings, board: LiveBoard, api: ASGIApp |
     """Serve the page, and the leaderboard's and *api* beside it, in the background and return the page's address."""
     api_too = [Middleware(Beside, other=api, paths=API_PATHS)] if api is not None else []
     board_too = Middleware(Beside, other=leaderboard_page(board), paths=(PATH,))
-    guarded = [Middleware(Door, upload_bytes=_UPLOAD_BYTES, beside=(PATH,))]
+    upload_bytes = UPLOAD_BYTES if settings.training else _UPLOAD_BYTES
+    guarded = [Middleware(Door, upload_bytes=upload_bytes, beside=(PATH,))]
     guarded += [Middleware(Login, credentials=credentials)] if credentials.users else []
     _, url, _ = page.queue(max_size=MAX_WAITING).launch(
         server_name=settings.host,
@@ -122,7 +130,7 @@ def launch(page: gr.Blocks, settings: Settings, board: LiveBoard, api: ASGIApp |
         run_history=False,
         enable_monitoring=False,
         max_threads=_THREADS,
-        max_file_size=_UPLOAD_BYTES,
+        max_file_size=upload_bytes,
         blocked_paths=[str(settings.runs)],
         theme=theme(),
         css_paths=CSS,
