@@ -1,6 +1,6 @@
 """How long a large leaderboard takes to build: 1,000 results and 100,000 votes, all made up.
 
-    python benchmarks/leaderboard_build.py
+    python -m benchmarks.leaderboard_build
 
 50 runs of five stages, each measured on four benchmarks with as many subjects as MMLU, CMMLU, C-Eval and GSM8K have; blind votes
 between all 250 checkpoints by 20,000 sessions, put into a store one by one as the arena does. Timed is the command as a user types it,

@@ -26,8 +26,24 @@ NEAR = "≈"
 NONE = "–"
 
 _TEXTS = {
-    "en": {"shots": "{}-shot", "chat": "chat", "n": "n = {:,}", "no_n": "n unknown", "chance": "chance {}", "unscored": "{} unscored"},
-    "zh": {"shots": "{} 样本", "chat": "对话", "n": "n = {:,}", "no_n": "题数未知", "chance": "随机 {}", "unscored": "{} 题未评分"},
+    "en": {
+        "shots": "{}-shot",
+        "chat": "chat",
+        "n": "n = {:,}",
+        "no_n": "n unknown",
+        "chance": "chance {}",
+        "unscored": "{} unscored",
+        "only": "{} only",
+    },
+    "zh": {
+        "shots": "{} 样本",
+        "chat": "对话",
+        "n": "n = {:,}",
+        "no_n": "题数未知",
+        "chance": "随机 {}",
+        "unscored": "{} 题未评分",
+        "only": "仅 {}",
+    },
 }
 _CHINESE_NAMES = {
     "letters": "字母概率",
@@ -155,13 +171,27 @@ class Board:
         return {row.fingerprint: row for row in reversed(self.rows)}
 
     def heads(self, language: str = "en") -> list[list[str]]:
-        """Task and details of each column; columns that would read the same get the start of their setting's sha256."""
+        """Task and details of each column; columns that would read the same get what tells them apart."""
         heads = [[column.task, *column.details(language)] for column in self.columns]
+        return [[*head, *more] for head, more in zip(heads, self._apart(heads, language), strict=True)]
+
+    def titles(self, language: str = "en") -> list[str]:
+        """Task and method of each column in a line, and what tells apart columns that would read the same."""
+        heads = [[column.task, column.details(language)[0]] for column in self.columns]
+        return [" · ".join([*head, *more]) for head, more in zip(heads, self._apart(heads, language), strict=True)]
+
+    def _apart(self, heads: list[list[str]], language: str) -> list[list[str]]:
+        """What tells columns with the same head apart: the only run they were measured in, else the start of their setting's sha256."""
         often = Counter(map(tuple, heads))
-        return [
-            head if often[tuple(head)] == 1 else [*head, f"setting {_short(column.setting)}"]
-            for head, column in zip(heads, self.columns, strict=True)
-        ]
+        runs = [sorted({row.run for row, cells in zip(self.rows, self.cells, strict=True) if cells[k]}) for k in range(len(heads))]
+        own = [runs[k][0] if len(runs[k]) == 1 else "" for k in range(len(heads))]
+        claimed = Counter((tuple(head), run) for head, run in zip(heads, own, strict=True))
+        more: list[list[str]] = []
+        for head, run, column in zip(heads, own, self.columns, strict=True):
+            alone = run and claimed[tuple(head), run] == 1
+            mark = _TEXTS[language]["only"].format(run) if alone else f"setting {_short(column.setting)}"
+            more.append([mark] if often[tuple(head)] > 1 else [])
+        return more
 
 
 _Model = tuple[str, str, str]  # run path or "", fingerprint, dtype
@@ -194,7 +224,7 @@ def make_board(collection: Collection) -> Board:
         having = [model for model in models if column in latest[model]]
         marks = near_best([latest[model][column][1] for model in having], best[column])
         near |= {(model, column) for model, mark in zip(having, marks, strict=True) if mark}
-    current, twins = _current(latest), collection.twins
+    old, twins = _old_data(latest), collection.twins
 
     def cell(model: _Model, column: Column) -> Cell | None:
         if column not in latest[model]:
@@ -202,26 +232,33 @@ def make_board(collection: Collection) -> Board:
         found, score = latest[model][column]
         task = found.result.tasks[column.task]
         why = doubts(task, score, column.chance, column.share)
-        why += (OLD_DATA,) if task.data != current[_question(column)] else ()
+        why += (OLD_DATA,) if (_question(column), task.data) in old else ()
         why += (TWIN,) if found.result.id in twins else ()
         return Cell(score, found, score.value is not None and score.value == best[column], (model, column) in near, why)
 
     return Board(_rows([owner[model] for model in models]), columns, [[cell(model, column) for column in columns] for model in models])
 
 
-def _question(column: Column) -> tuple[str, str, str, int, bool]:
+_Question = tuple[str, str, str, int, bool]
+
+
+def _question(column: Column) -> _Question:
     """What two columns on different data have in common."""
     return column.task, column.method, column.metric, column.shots, column.chat
 
 
-def _current(latest: dict[_Model, dict[Column, tuple[Found, MethodScore]]]) -> dict[tuple[str, str, str, int, bool], str]:
-    """The data that each question was asked on last."""
-    newest: dict[tuple[str, str, str, int, bool], tuple[float, str]] = {}
-    for scores in latest.values():
+def _old_data(latest: dict[_Model, dict[Column, tuple[Found, MethodScore]]]) -> set[tuple[_Question, str]]:
+    """The data on which a question was asked before the same run, or anything outside of runs, was asked it on other data.
+
+    A run may have a benchmark of its own, so what another run is asked later says nothing about its data's age.
+    """
+    asked: dict[tuple[str, _Question], dict[str, float]] = {}
+    for (run, _, _), scores in latest.items():
         for column, (found, _) in scores.items():
-            seen = (found.written, found.result.tasks[column.task].data)
-            newest[_question(column)] = max(newest.get(_question(column), seen), seen)
-    return {question: data for question, (_, data) in newest.items()}
+            times = asked.setdefault((run, _question(column)), {})
+            data = found.result.tasks[column.task].data
+            times[data] = max(times.get(data, found.written), found.written)
+    return {(question, data) for (_, question), times in asked.items() for data in times if times[data] < max(times.values())}
 
 
 def _place(found: Found, runs: Mapping[Path, int]) -> tuple[bool, int, int, str]:

@@ -50,9 +50,15 @@ def changes(before: list[dict[str, Any]], now: list[dict[str, Any]], board: Boar
             )
         )
     heads = [("Model", "模型"), ("Task", "任务"), ("What", "变化"), ("Before", "之前"), ("Now", "现在"), ("Difference", "差值")]
+    nothing = Both("Nothing has changed since the last build.", "自上次生成以来没有变化。")
     note = Both("Since the last build into the same folder.", "相对于同一目录的上次生成。")
     return Grid(
-        "changes", Both("Changes since the last build", "自上次生成以来的变化"), note, [Head([Both(*head)]) for head in heads], rows
+        "changes",
+        Both("Changes since the last build", "自上次生成以来的变化"),
+        note,
+        [Head([Both(*head)]) for head in heads],
+        rows,
+        nothing,
     )
 
 

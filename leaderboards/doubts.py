@@ -21,7 +21,7 @@ class Doubt(NamedTuple):
     text: Both
 
 
-OLD_DATA = Doubt("old_data", Both("older data than the newest result's", "数据版本旧于最新结果"))
+OLD_DATA = Doubt("old_data", Both("older data than was asked since", "之后已改用更新的数据"))
 TWIN = Doubt("shared_id", Both("another result has the same id", "另有结果使用相同 ID"))
 _UNSCORED = Doubt("unscored", Both(f"more than {UNSCORED:.0%} unscored", f"超过 {UNSCORED:.0%} 的题目未评分"))
 _CHANCE = Doubt("chance", Both("no better than guessing", "不优于随机猜测"))

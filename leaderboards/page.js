@@ -116,10 +116,11 @@ async function draw() {
 const cell = text => /[",\n]/.test(text) ? `"${String(text).replaceAll('"', '""')}"` : text;
 const safe = text => typeof text === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
 function table(plot) {
-  const rows = [["trace", "label", "x", "y"]];
+  const rows = [["trace", "label", "x", "y", "low", "high"]];
+  const ends = (value, error, k) => error?.array ? [value - error.arrayminus[k], value + error.array[k]] : null;
   for (const trace of plot.data) {
     const [x, y] = [trace.x ?? trace.theta, trace.y ?? trace.r];
-    [...x].forEach((each, k) => rows.push([safe(trace.name ?? ""), safe(trace.text?.[k] ?? ""), safe(each), safe(y[k])]));
+    [...x].forEach((each, k) => rows.push([safe(trace.name ?? ""), safe(trace.text?.[k] ?? ""), safe(each), safe(y[k]), ...(ends(y[k], trace.error_y, k) ?? ends(each, trace.error_x, k) ?? ["", ""])]));
   }
   return rows.map(row => row.map(cell).join(",")).join("\n") + "\n";
 }

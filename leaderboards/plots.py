@@ -23,6 +23,8 @@ COLOURS = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#b
 MOST = len(COLOURS)
 """Models in one plot; the best by rank."""
 _RADAR = (3, 12)
+_STRETCHES = 12
+_SYMBOLS = 25  # of plotly's, all filled
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,8 @@ class Plot:
 
 def plots(board: Board, standings: Sequence[Standing] = ()) -> list[Plot]:
     """Every plot that there are figures for."""
-    shown = _leading(board)
     found: list[Plot] = []
-    for place, column in enumerate(board.columns):
-        parts = {k: parts_of(board.cells[k][place]) for k in shown if board.cells[k][place]}
-        if column.share and sum(bool(part) for part in parts.values()) and len({name for part in parts.values() for name in part}) > 1:
-            heads = Both(*(" · ".join(board.heads(language)[place][:2]) for language in ("en", "zh")))
-            title = Both(f"{heads.en} by category", f"{heads.zh}（按类别）")
-            found.append(Plot(f"categories-{place}", title, partial(_bars, board, parts)))
-            names = dict.fromkeys(name for part in parts.values() for name in part)
-            if _RADAR[0] <= len(names) <= _RADAR[1]:
-                radar = Both(f"{heads.en}: radar", f"{heads.zh}：雷达图")
-                found.append(Plot(f"radar-{place}", radar, partial(_radar, board, parts)))
-    tokens = list(_tokens(board))
-    if tokens:
+    if tokens := list(_tokens(board)):
         title = Both("Score against training tokens", "成绩与训练词元数")
         found.append(Plot("tokens", title, partial(_against_tokens, board, tokens)))
     if curves := list(_curves(board)):
@@ -68,22 +58,29 @@ def plots(board: Board, standings: Sequence[Standing] = ()) -> list[Plot]:
         if standing.elo:
             title = Both("Elo over time (history only: it depends on the order)", "Elo 历史（仅供回顾：取决于先后顺序）")
             found.append(Plot(f"elo-{place}", title, partial(_elo, board, standing)))
-    return found
+    return found + list(_by_category(board))
 
 
-def _leading(board: Board) -> list[int]:
-    """The rows that plots with a trace for each model show."""
+def _by_category(board: Board) -> Iterator[Plot]:
+    """Bars, and a radar where it can be read, of every column of shares that has categories; of many models the best by rank."""
     places = rank(board).places
     order = sorted(range(len(places)), key=lambda k: (places[k].rank is None, places[k].rank or 0, k))
-    return sorted(order[:MOST])
+    titles = [Both(*pair) for pair in zip(board.titles("en"), board.titles("zh"), strict=True)]
+    for place, (column, title) in enumerate(zip(board.columns, titles, strict=True)):
+        having = [k for k in order if parts_of(board.cells[k][place])][:MOST]
+        parts = {k: parts_of(board.cells[k][place]) for k in sorted(having)}
+        names = {name for part in parts.values() for name in part}
+        if column.share and len(names) > 1:
+            heading = Both(f"{title.en} by category", f"{title.zh}（按类别）")
+            yield Plot(f"categories-{place}", heading, partial(_bars, board, parts))
+            if _RADAR[0] <= len(names) <= _RADAR[1]:
+                yield Plot(f"radar-{place}", Both(f"{title.en}: radar", f"{title.zh}：雷达图"), partial(_radar, board, parts))
 
 
 def _bars(board: Board, parts: dict[int, dict[str, float]], language: str) -> go.Figure:
     import plotly.graph_objects as go
 
-    traces = [
-        go.Bar(name=board.rows[k].name(language), x=_called(part, language), y=_percent(part.values())) for k, part in parts.items() if part
-    ]
+    traces = [go.Bar(name=board.rows[k].name(language), x=_called(part, language), y=_percent(part.values())) for k, part in parts.items()]
     return _figure(traces, Both("category", "类别"), Both("accuracy, %", "准确率（%）"), language)
 
 
@@ -92,9 +89,8 @@ def _radar(board: Board, parts: dict[int, dict[str, float]], language: str) -> g
 
     traces = []
     for k, part in parts.items():
-        if part:
-            names, values = _called([*part, next(iter(part))], language), _percent([*part.values(), next(iter(part.values()))])
-            traces.append(go.Scatterpolar(name=board.rows[k].name(language), theta=names, r=values, mode="lines+markers"))
+        names, values = _called([*part, next(iter(part))], language), _percent([*part.values(), next(iter(part.values()))])
+        traces.append(go.Scatterpolar(name=board.rows[k].name(language), theta=names, r=values, mode="lines+markers"))
     figure = _figure(traces, Both("", ""), Both("", ""), language)
     return figure.update_layout(polar={"radialaxis": {"range": [0, 100]}})
 
@@ -116,13 +112,13 @@ def _against_tokens(board: Board, points: Sequence[tuple[int, int, Cell, int]], 
     for point in points:
         groups.setdefault((point[1], board.rows[point[0]].run), []).append(point)
     heads, traces = board.heads(language), []
-    for (place, run), own in list(groups.items())[: 2 * MOST]:
+    for (place, run), own in [group for group in groups.items() if len(group[1]) > 1][: 2 * MOST]:
         ordered = sorted(own, key=lambda point: point[3])
         values = [cell.score.value or 0.0 for _, _, cell, _ in ordered]
         bounds = [cell.score.ci95 or (value, value) for (_, _, cell, _), value in zip(ordered, values, strict=True)]
         traces.append(
             go.Scatter(
-                name=f"{run} · {' · '.join(heads[place][:2])}",
+                name=" · ".join([run, *heads[place][:2]]),
                 x=[seen for *_, seen in ordered],
                 y=_percent(values),
                 text=[board.rows[k].name(language) for k, *_ in ordered],
@@ -138,7 +134,7 @@ def _against_tokens(board: Board, points: Sequence[tuple[int, int, Cell, int]], 
 
 
 def _curves(board: Board) -> Iterator[tuple[str, list[tuple[float, float]]]]:
-    """Name and points of each stage trained by reinforcement in the runs of the board."""
+    """Name, and (KL, reward) by step, of each stage trained by reinforcement in the runs of the board."""
     runs = {cell.found.run.path: cell.found.run for cells in board.cells for cell in cells if cell and cell.found.run}
     for run in runs.values():
         for stage in run.info.stages:
@@ -149,11 +145,28 @@ def _curves(board: Board) -> Iterator[tuple[str, list[tuple[float, float]]]]:
 def _reward_kl(curves: Sequence[tuple[str, list[tuple[float, float]]]], language: str) -> go.Figure:
     import plotly.graph_objects as go
 
-    traces = [
-        go.Scatter(name=name, x=[kl for kl, _ in points], y=[reward for _, reward in points], mode="markers+lines")
-        for name, points in curves[:MOST]
-    ]
+    traces = []
+    for (name, points), colour in zip(curves[:MOST], COLOURS, strict=False):
+        dots = {"color": colour, "size": 5, "opacity": 0.4}
+        traces.append(
+            go.Scatter(
+                name=name, x=[kl for kl, _ in points], y=[reward for _, reward in points], mode="markers", marker=dots, showlegend=False
+            )
+        )
+        means = _means(points)
+        traces.append(
+            go.Scatter(
+                name=name, x=[kl for kl, _ in means], y=[reward for _, reward in means], mode="lines+markers", line={"color": colour}
+            )
+        )
     return _figure(traces, Both("KL to the reference, nats per reply", "与参考模型的 KL（纳特/回复）"), Both("reward", "奖励"), language)
+
+
+def _means(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The means of points that follow each other, in about as many groups as show the way and not the noise."""
+    size = max(1, -(-len(points) // _STRETCHES))
+    groups = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(sum(kl for kl, _ in group) / len(group), sum(reward for _, reward in group) / len(group)) for group in groups]
 
 
 def _copies(board: Board) -> Iterator[tuple[int, int, int]]:
@@ -171,10 +184,10 @@ def _copies(board: Board) -> Iterator[tuple[int, int, int]]:
 def _four_bits(board: Board, pairs: Sequence[tuple[int, int, int]], language: str) -> go.Figure:
     import plotly.graph_objects as go
 
-    heads, traces = board.heads(language), []
+    titles, traces = board.titles(language), []
     for side, name in ((0, Both("before", "量化前")), (1, Both("4 bits", "4 比特"))):
         cells = [(board.cells[pair[side]][pair[2]], pair) for pair in pairs]
-        labels = [f"{board.rows[pair[0]].name(language)} · {' · '.join(heads[pair[2]][:2])}" for _, pair in cells]
+        labels = [f"{board.rows[pair[0]].name(language)} · {titles[pair[2]]}" for _, pair in cells]
         values = _percent([(cell.score.value or 0.0) if cell else 0.0 for cell, _ in cells])
         traces.append(go.Bar(name=name.of(language), x=labels, y=values))
     return _figure(traces, Both("", ""), Both("accuracy, %", "准确率（%）"), language)
@@ -194,18 +207,22 @@ def _costs(board: Board) -> Iterator[tuple[int, float, float]]:
 def _cost(board: Board, costs: Sequence[tuple[int, float, float]], language: str) -> go.Figure:
     import plotly.graph_objects as go
 
-    names = [board.rows[k].name(language) for k, *_ in costs]
-    few = len(costs) <= 2 * MOST
-    trace = go.Scatter(
-        x=[cost for _, cost, _ in costs],
-        y=_percent([value for *_, value in costs]),
-        text=names,
-        mode="markers+text" if few else "markers",
-        textposition="top center",
-        showlegend=False,
-    )
+    groups: dict[str, list[tuple[int, float, float]]] = {}
+    for one in costs:
+        groups.setdefault(board.rows[one[0]].run, []).append(one)
+    traces = [
+        go.Scatter(
+            name=run or Both("elsewhere", "其他").of(language),
+            x=[cost for _, cost, _ in own],
+            y=_percent([value for *_, value in own]),
+            text=[board.rows[k].name(language) for k, *_ in own],
+            mode="markers",
+            marker={"size": 10, "symbol": place % _SYMBOLS},
+        )
+        for place, (run, own) in enumerate(groups.items())
+    ]
     x, y = Both("GFLOPs a question and method", "每题每方法 GFLOPs"), Both("over chance, %", "超出随机（%）")
-    return _figure([trace], x, y, language).update_xaxes(type="log")
+    return _figure(traces, x, y, language).update_xaxes(type="log")
 
 
 def _forest(board: Board, standing: Standing, language: str) -> go.Figure:
@@ -250,10 +267,11 @@ def _figure(traces: Sequence[Any], x: Both, y: Both, language: str) -> go.Figure
         template="none",
         colorway=COLOURS,
         margin={"l": 60, "r": 20, "t": 20, "b": 60},
-        legend={"orientation": "h", "y": -0.25},
+        legend={"orientation": "h", "x": 0.0, "y": 1.02, "yanchor": "bottom"},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         barmode="group",
+        bargap=0.3,
     )
     figure.update_xaxes(title_text=x.of(language), automargin=True)
     return figure.update_yaxes(title_text=y.of(language), automargin=True)

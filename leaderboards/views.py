@@ -13,45 +13,48 @@ from modelkit.records import SubjectScore
 
 _MODEL = Head([Both("Model", "模型")])
 _RANK_NOTE = Both(
-    "“Over chance” is the mean share above guessing over the {n} columns that rank (guessing 0 %, all right 100 %); only models with "
-    "all of them have a rank. Brackets: 95 % interval. ★ best of a column, ≈ not significantly worse (z test on the intervals, Holm), "
-    "⚠ doubtful, with the reason.",
-    "“超出随机”为 {n} 个排名列上高于随机猜测的平均比例（随机 0 %，全对 100 %）；只有具备全部列的模型才有名次。方括号为 95% 置信区间。"
-    "★ 该列最佳；≈ 与最佳无显著差异（基于区间的 z 检验，Holm 校正）；⚠ 存疑及原因。",
+    "“Over chance” is the mean share above guessing over the columns marked “ranks” ({n} here; guessing 0 %, all right 100 %); only models "
+    "with all of them have a rank. Brackets: 95 % interval. ★ best of a column, ≈ not significantly worse (z test on the intervals, "
+    "Holm), ⚠ doubtful, with the reason.",
+    "“超出随机”为标有“计入排名”的列（共 {n} 列）上高于随机猜测的平均比例（随机 0 %，全对 100 %）；只有具备全部列的模型才有名次。"
+    "方括号为 95% 置信区间。★ 该列最佳；≈ 与最佳无显著差异（基于区间的 z 检验，Holm 校正）；⚠ 存疑及原因。",
 )
 _NO_SCORES = Both("No results yet: they appear once a checkpoint has been evaluated.", "暂无结果：完成评测后会显示在这里。")
+_FEW_CATEGORIES, _FEW_SUBJECTS = 3, 20
 _MICRO, _MACRO = Both("micro", "微平均"), Both("macro", "宏平均")
 
 
 def overview(board: Board) -> Grid:
-    """Every model by every column, ranked; quoted figures stand last, in columns of the same benchmark and number of shots."""
+    """Every model by every column, ranked, columns that rank first; quoted figures stand last, by benchmark and number of shots."""
     ranking = rank(board)
     counting = set(ranking.columns)
-    en, zh = board.heads("en"), board.heads("zh")
+    places = sorted(range(len(board.columns)), key=lambda k: board.columns[k] not in counting)
+    columns = [board.columns[k] for k in places]
+    en, zh = ([heads[k] for k in places] for heads in (board.heads("en"), board.heads("zh")))
     heads = [
         Head(
             [Both(*pair) for pair in zip(a, b, strict=True)] + ([Both("ranks", "计入排名")] if column in counting else []),
             column.lower,
             column.benchmark,
         )
-        for a, b, column in zip(en, zh, board.columns, strict=True)
+        for a, b, column in zip(en, zh, columns, strict=True)
     ]
     rows = []
     for row, cells, place in zip(board.rows, board.cells, ranking.places, strict=True):
         covered = same(f"{place.covered} / {len(ranking.columns)}")
         over = Field([same(_percent(place.value)), covered], place.value) if place.value is not None else None
         position = Field([same(str(place.rank))], -float(place.rank)) if place.rank is not None else None
-        fields = [_field(cell, column) if cell else None for cell, column in zip(cells, board.columns, strict=True)]
+        fields = [_field(cell, board.columns[k]) if (cell := cells[k]) else None for k in places]
         rows.append(Line(_name(row), [position, over, *fields], row.fingerprint, group=row.run))
     order = sorted(range(len(rows)), key=lambda k: (ranking.places[k].rank is None, ranking.places[k].rank or 0))
-    quoted = [line for one in published() if (line := _quoted(one, board.columns))]
+    quoted = [line for one in published() if (line := _quoted(one, columns))]
     note = Both(*(text.format(n=len(ranking.columns)) for text in _RANK_NOTE))
     top = [_MODEL, Head([Both("Rank", "名次")]), Head([Both("Over chance", "超出随机")]), *heads]
     return Grid("overview", Both("Scores", "成绩"), note, top, [*(rows[k] for k in order), *quoted], _NO_SCORES)
 
 
 def categories(board: Board) -> list[Grid]:
-    """A table for each column that has categories, or else a few subjects."""
+    """A table for each column that has categories or subjects."""
     grids = []
     for place, (column, en, zh) in enumerate(zip(board.columns, board.heads("en"), board.heads("zh"), strict=True)):
         parts = [parts_of(cells[place]) for cells in board.cells]
@@ -72,14 +75,15 @@ def categories(board: Board) -> list[Grid]:
 
 
 def parts_of(cell: Cell | None) -> dict[str, float]:
-    """A score's categories, or its judged categories, or its subjects where there are no categories, by name."""
+    """A score's judged categories, or its categories, with its subjects where both are few, by name."""
     if cell is None:
         return {}
     score = cell.score
     judged = (score.model_extra or {}).get("by_category") or {}
     if judged:
         return {name: part["value"] for name, part in judged.items() if part.get("value") is not None}
-    parts: dict[str, SubjectScore] = score.categories or score.subjects
+    few = len(score.categories) < _FEW_CATEGORIES and len(score.subjects) <= _FEW_SUBJECTS
+    parts: dict[str, SubjectScore] = score.categories | score.subjects if few else score.categories or score.subjects
     return {name: part.accuracy for name, part in parts.items() if part.accuracy is not None}
 
 

@@ -132,3 +132,22 @@ def test_a_result_kept_elsewhere_joins_the_stage_with_the_same_weights(tmp_path:
     write_result(tmp_path / "results" / "b", {"mmlu": choice(0.3)}, "/elsewhere/copy", "sha256:s")
     board = make_board(collect([tmp_path / "runs", tmp_path / "results"]))
     assert texts(board) == [["pocket · SFT", "50.0 % [45.0, 55.0]", "30.0 % [25.0, 35.0]"]]
+
+
+def test_a_benchmark_of_one_run_says_so_and_is_not_old_because_another_run_has_a_newer_one(tmp_path: Path, make_run, write_result) -> None:
+    one, two = make_run(tmp_path / "one"), make_run(tmp_path / "two")
+    write_result(one.evaluations() / "a", {"t": choice(0.5)}, "sft", "sha256:1")
+    write_result(two.evaluations() / "b", {"t": {**choice(0.5), "data": "sha256:b"}}, "sft", "sha256:2")
+    board = make_board(collect([tmp_path]))
+    assert [head[-1] for head in board.heads()] == ["one only", "two only"]
+    assert board.titles("zh") == ["t · 逐选项困惑度 · 仅 one", "t · 逐选项困惑度 · 仅 two"]
+    assert not [doubt for cells in board.cells for cell in cells if cell for doubt in cell.doubts]
+
+
+def test_data_is_old_when_the_same_run_was_asked_on_other_data_since(tmp_path: Path, make_run, write_result) -> None:
+    run = make_run(tmp_path / "one")
+    write_result(run.evaluations() / "a", {"t": choice(0.5)}, "base", "sha256:1")
+    write_result(run.evaluations() / "b", {"t": {**choice(0.5), "data": "sha256:b"}}, "sft", "sha256:2")
+    board = make_board(collect([tmp_path]))
+    assert [[doubt.name for doubt in cell.doubts] for cells in board.cells for cell in cells if cell] == [["old_data"], []]
+    assert [head[-1][:7] for head in board.heads()] == ["setting", "setting"]

@@ -99,7 +99,7 @@ def test_another_run_s_stages_are_chosen_and_the_choice_outlives_a_reload(look) 
     assert page.locator("#stages .grid:visible h2").inner_text() == "two"
 
 
-@pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("svg", b"<svg"), ("csv", b"trace,label,x,y\n")])
+@pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("svg", b"<svg"), ("csv", b"trace,label,x,y,low,high\n")])
 def test_every_plot_is_saved_as_a_file(look, tmp_path: Path, kind: str, start: bytes) -> None:
     page = look("#tab=plots")
     figures = page.locator("[data-plot]")
