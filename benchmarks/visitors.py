@@ -95,9 +95,10 @@ class Visitor:
         config = (await self._http.get("/config")).json()
         self._events = {one["api_name"]: one for one in config["dependencies"] if one["api_name"]}
         self._states = {one["id"] for one in config["components"] if one["type"] == "state"}
-        beside = [asyncio.create_task(self._heart()), asyncio.create_task(self._stream()), asyncio.create_task(self._watch())]
+        beside = [asyncio.create_task(self._heart()), asyncio.create_task(self._stream())]
         try:
             await self._do("arrive", json.dumps({"key": secrets.token_hex(16), "query": ""}))
+            beside.append(asyncio.create_task(self._watch()))
             self._seen.loads.append(time.perf_counter() - started)
             while time.monotonic() < until:
                 await (self._battle() if self._random.random() < 0.25 else self._chat())

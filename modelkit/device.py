@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 from modelkit.errors import UserError
@@ -78,6 +79,18 @@ def keep_memory() -> None:
     if change is not None:
         for parameter, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**26)):
             change(parameter, value)
+
+
+_importing = threading.Lock()
+
+
+def import_transformers() -> None:
+    """Import transformers, for processes in which several threads may be the first to need it.
+
+    It puts another module in its own place while it is imported; a thread that asks at that moment gets the one without any names.
+    """
+    with _importing:
+        import transformers  # noqa: F401
 
 
 def choose_device(name: str | None = None) -> torch.device:

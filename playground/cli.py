@@ -241,10 +241,10 @@ def _warm_up(visited: threading.Event) -> None:
     """Import what the first chat needs, once the first visitor has the page before them, which importing would keep waiting."""
     visited.wait(_WARM_UP_SECONDS)
     time.sleep(0.5)
-    from modelkit.device import set_threads
+    from modelkit.device import import_transformers, set_threads
 
     set_threads()
-    import transformers  # noqa: F401
+    import_transformers()
 
 
 def main() -> None:

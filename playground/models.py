@@ -291,7 +291,9 @@ class Models:
                 self._put_away(key)
 
     def _read(self, entry: Entry, key: _Key) -> Loaded | LoadedReward:
-        from modelkit.device import choose_device
+        from modelkit.device import choose_device, import_transformers
+
+        import_transformers()
         from modelkit.generation.engine import Engine
         from modelkit.generation.inline import InlineWorker
         from modelkit.generation.worker import Worker

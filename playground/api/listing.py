@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from modelkit import checkpoint
+from modelkit.device import import_transformers
 from modelkit.errors import UserError
 from modelkit.generation.slots import context_of
 from playground.api.refusals import Refused
@@ -60,6 +61,7 @@ def _told(entry: Entry, loaded: bool) -> dict[str, Any]:
 @lru_cache(maxsize=256)
 def _context(path: Path, written: int) -> int | None:
     """The longest sequence in tokens, without loading the model; ``None`` where its configuration doesn't tell."""
+    import_transformers()
     from transformers import AutoConfig
 
     config = dict(checkpoint.check(path))

@@ -20,11 +20,12 @@ MAX_WAITING = 512
 """Requests that may wait in the page's queue before further ones are turned away."""
 _BODY_BYTES = 1 << 20
 """What a request may carry that uploads no file. The longest that the page itself sends is a tenth of it."""
-_KNOCKS, _KNOCKS_AT_ONCE = 6000, 240
-"""Posts a minute, and at once, from one address: a hundred open tabs make them; one address alone can't fill the queue with them."""
+_KNOCKS, _KNOCKS_AT_ONCE = 3000, 240
+"""Posts a minute, and at once, from one address: fifty open tabs make them; one address alone can't fill the queue at once."""
 _LOGINS = 10
 """Attempts to log in a minute, from one address."""
 _QUEUE_ANSWERS_BUSY = 503
+_ADDRESS = re.compile(r"\s*[a-z+.-]+:", re.IGNORECASE)
 
 _OPEN = re.compile(
     r"/(login|logout|config|theme\.css|robots\.txt|favicon\.ico|manifest\.json|pwa_icon(/\d+)?)?/?"
@@ -86,8 +87,14 @@ class Door:
             await _refuse(send, 413, t(language, "door.large"))
             return
         passage = _Passage(language)
+        weighed = _weighed(receive, passage, most)
         with suppress(_TooLarge):  # frameworks below may also have made an answer of it
-            await self._app(scope, _weighed(receive, passage, most), _answered(send, passage))
+            if "json" in headers.get("content-type", "json"):
+                weighed, sound = await _looked_at(weighed)
+                if not sound:
+                    await _refuse(send, 400, t(language, "door.address"))
+                    return
+            await self._app(scope, weighed, _answered(send, passage))
         if passage.refused and not passage.begun:
             await _refuse(send, 413, t(language, "door.large"))
 
@@ -108,6 +115,41 @@ def _weighed(receive: Receive, passage: _Passage, most: int) -> Receive:
         return message
 
     return weighed
+
+
+async def _looked_at(receive: Receive) -> tuple[Receive, bool]:
+    """*receive* with the whole body, and whether it may go on: Gradio would fetch a file from an address that somebody has put into it."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            break
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return again, not _names_a_file_elsewhere(body)
+
+
+def _names_a_file_elsewhere(body: bytes) -> bool:
+    """Whether a JSON text holds a file, as Gradio writes it, whose path is an address; a text too deep to be read counts as one."""
+    try:
+        rest = [json.loads(body)]
+    except ValueError:
+        return False
+    except RecursionError:
+        return True
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict):
+            if _ADDRESS.match(str(value.get("path", ""))):
+                return True
+            rest += value.values()
+        elif isinstance(value, list):
+            rest += value
+    return False
 
 
 def _answered(send: Send, passage: _Passage) -> Send:

@@ -26,8 +26,8 @@ from playground.ui.visitor import LANGUAGE_COOKIE, chosen_language
 COOKIE = "pg-login"
 _DAYS = 7
 _BODY_BYTES = 4096
-_PUBLIC = ("/theme.css", "/favicon.ico", "/robots.txt")
-"""What tells nobody anything and is asked for before anybody can have logged in."""
+_PUBLIC = ("/theme.css", "/favicon.ico", "/robots.txt", "/gradio_api/startup-events")
+"""What tells nobody anything and is asked for before anybody can have logged in; the last by the page itself, when it starts."""
 
 
 class Login:

@@ -96,6 +96,33 @@ def test_a_body_may_be_so_large_and_no_larger_however_it_comes() -> None:
     assert odd.status_code == 413
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data": [{"path": "http://192.0.2.1/a.csv", "meta": {"_type": "gradio.FileData"}}]}',
+        b'{"data": [[{"content": {"path": "\\u0068ttps://192.0.2.1/a"}}]]}',
+        b'{"data": [{"path": " HTTP://192.0.2.1"}]}',
+        b'{"data": [{"path": "file:///etc/passwd"}]}',
+        b"[" * 100_000,
+    ],
+)
+def test_nothing_is_fetched_from_an_address_that_somebody_sends(body: bytes) -> None:
+    for headers in ({"content-type": "application/json"}, {}):
+        refused = asked(door(), ("POST", "/gradio_api/run/x", {"content": body, "headers": headers}))[0]
+        assert (refused.status_code, refused.json()) == (400, {"detail": t("en", "door.address")})
+
+
+def test_what_is_said_about_addresses_and_files_that_were_uploaded_go_through() -> None:
+    for body in (
+        b'{"data": ["see http://192.0.2.1/", {"path": "/tmp/gradio/a.csv", "url": "http://127.0.0.1/gradio_api/file=/tmp/gradio/a.csv"}]}',
+        b'{"data": [{"path": null}, {"path": {"a": 1}}]}',
+        b"{not json",
+        b"",
+    ):
+        passed = asked(door(), ("POST", "/gradio_api/run/x", {"content": body, "headers": {"content-type": "application/json"}}))[0]
+        assert passed.json() == {"bytes": len(body)}
+
+
 def test_whoever_knocks_too_often_waits_while_others_come_in() -> None:
     behind = door()
     answers = asked(behind, *[("POST", "/gradio_api/run/x", {"headers": {"accept-language": "zh"}})] * 400)
