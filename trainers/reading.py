@@ -21,7 +21,7 @@ def load(path: Path, overrides: list[str] | None = None) -> Recipe:
 
     :raises UserError: naming the file and the field when anything is missing, misspelt or of the wrong kind.
     """
-    return _read(Recipe, path, overrides or [], {}, "recipe: a mapping with name and a stage, such as sft, is needed")
+    return _read(Recipe, path, overrides or [], {}, "recipe", "a mapping with name and a stage, such as sft, is needed")
 
 
 def load_section(section: type[S], path: Path | None, overrides: list[str], given: dict[str, Any]) -> S:
@@ -29,20 +29,20 @@ def load_section(section: type[S], path: Path | None, overrides: list[str], give
 
     :raises UserError: as :func:`load` does.
     """
-    return _read(section, path, overrides, given, "settings: a mapping such as `steps: 100` is needed")
+    return _read(section, path, overrides, given, "settings file", "a mapping such as `steps: 100` is needed")
 
 
-def _read(schema: type[S], path: Path | None, overrides: list[str], given: dict[str, Any], wanted: str) -> S:
+def _read(schema: type[S], path: Path | None, overrides: list[str], given: dict[str, Any], what: str, wanted: str) -> S:
     content: Any = {}
     try:
         if path is not None:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"there is no {wanted.split(':')[0]} at {path}.") from None
+        raise UserError(f"there is no {what} at {path}: check the path.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds no {wanted}.")
+        raise UserError(f"{path} is no {what}: {wanted}.")
     for override in overrides:
         _apply(content, override)
     return checked(schema, {**given, **content}, str(path or "the settings"))

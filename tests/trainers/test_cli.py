@@ -147,7 +147,7 @@ def _recipe(tmp_path: Path, change: Callable[[str], str]) -> Path:
         (lambda text: text.replace("vocab_size", "vocab_sise"), [], "vocab_sise is no setting: did you mean vocab_size?"),
         (lambda text: text.replace("steps: 20", "steps: many"), [], "rm.steps: input should be a valid integer"),
         (lambda text: text + "\n  - [", [], "is not valid YAML"),
-        (lambda text: "just words", [], "holds no recipe"),
+        (lambda text: "just words", [], "is no recipe"),
         (lambda text: text, ["sft.steps"], "write it as key=value"),
         (lambda text: text, ["name.x=1"], "name is not a section"),
         (lambda text: text, ["rm=null"], "ppo needs a reward model: add a section rm"),

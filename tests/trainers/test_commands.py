@@ -162,6 +162,7 @@ def test_bad_input_gets_one_sentence(place: Path, world: World, tmp_path: Path) 
         out,
         settings=[*FEW, *LEARN, "lora.rnak=3"],
     )
+    refused(f"there is no settings file at {tmp_path / 'none.yaml'}", "sft", "-m", base, "--out", out, "--config", tmp_path / "none.yaml")
     refused("steps is missing", "sft", "-m", base, "--data", data, "--out", out, settings=LEARN)
     refused("there is no data to train sft on", "sft", "-m", base, "--out", out)
     refused(f"{data.parent} is a folder: name one of its files", "sft", "-m", base, "--data", data.parent, "--out", out)

@@ -145,7 +145,10 @@ def test_a_model_that_guesses_is_found(trained: Path, tmp_path: Path) -> None:
     both = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} if i % 2 else row for i, row in enumerate(map(json.loads, lines))]
     data = tmp_path / "mixed.jsonl"
     data.write_text("\n".join(map(json.dumps, both)), encoding="utf-8")
-    assert causes(trained / "rm", data) == ["no better than guessing"]
+    model: Any = checkpoint.load_model(trained / "rm", "reward")
+    model.score.weight.data *= 5  # a head that has been moved far from where it was drawn
+    checkpoint.save(model, checkpoint.load_tokenizer(trained / "rm"), tmp_path / "rm", StageInfo(stage="rm"))
+    assert causes(tmp_path / "rm", data) == ["no better than guessing"]
 
 
 def test_without_data_made_up_pairs_are_asked(trained: Path, tmp_path: Path, world: World) -> None:

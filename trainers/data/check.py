@@ -88,8 +88,11 @@ def check(
     seen_as: Kind = guess if kind is None else kind
     loaded = found[seen_as]
     if not loaded.rows:
-        why = f"; the first problem: {loaded.bad[0]}" if loaded.bad else ""
-        raise DataError(f"{name} has no usable row of kind {seen_as}{why}.")
+        shown = found[kind or "sft"]
+        why = f"; the first problem: {shown.bad[0]}" if shown.bad else ""
+        raise DataError(
+            f"{name} has no usable row of {f'kind {kind}' if kind else 'any kind'}{why}: map its fields (--columns OURS=THEIRS)."
+        )
     if strict and loaded.bad:
         raise DataError(f"{loaded.bad[0]} (strict: mend the row, or let bad rows be put aside).")
     seen = [json.dumps(row, sort_keys=True) for row in loaded.rows]

@@ -72,7 +72,9 @@ def load(source: str | Path, kind: Kind, columns: Mapping[str, str] | None = Non
     loaded = convert(open_source(source), kind, columns, strict)
     if not loaded.rows:
         why = f"; the first problem: {loaded.bad[0]}" if loaded.bad else ""
-        raise DataError(f"{source} has no usable {kind} row{why}.")
+        raise DataError(
+            f"{source} has no usable {kind} row{why}: see what it holds with `trainers data check`, or map its fields (columns)."
+        )
     return loaded
 
 
@@ -103,7 +105,7 @@ def check_columns(columns: Mapping[str, str]) -> Mapping[str, str]:
     for name in columns:
         if name not in FIELDS:
             near = difflib.get_close_matches(name, FIELDS, 1)
-            raise UserError(f"columns: {name!r} is no field of any format{f'; did you mean {near[0]!r}?' if near else ''}.")
+            raise UserError(f"columns: {name!r} is no field of any format{f', did you mean {near[0]!r}?' if near else '.'}")
     return columns
 
 

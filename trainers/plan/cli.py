@@ -80,7 +80,8 @@ def plan(
             found = estimate(request)
             if strategy != "auto":
                 if strategy not in found.memory:
-                    raise UserError(f"{strategy!r} can't be planned for {devices} devices: use one of auto, {', '.join(found.memory)}.")
+                    known = ", ".join(found.memory)
+                    raise UserError(f"{strategy!r} can't be planned, or not on so many devices ({devices}): use one of auto, {known}.")
                 found = replace(found, memory={strategy: found.memory[strategy]})
             if request.dtype not in rates:
                 measured = None if tflops or elsewhere else EFFICIENCY * measured_rate(device_here(), request.dtype)
