@@ -33,20 +33,23 @@ def missing(tasks: Sequence[Task], entries: Entries) -> int:
     return answers + sum(pair not in entries.facts for _, pair in pairs)
 
 
-def unofficial(task: ChoiceTask, samples: Sequence[Sample]) -> list[str]:
-    """Why an average over *samples* is not the benchmark's own number: it is one over fewer questions.
+def unofficial(task: ChoiceTask, name: str, samples: Sequence[Sample], chat: bool) -> list[str]:
+    """Why the average over *samples* by method *name* is not the benchmark's own number: fewer questions, or otherwise asked.
 
     Questions that nobody can score, since their data has a fault, are no reason.
     """
-    missing = task.missing_subjects
+    protocol, missing = task.protocol, task.missing_subjects
     named = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
     unscored = sum(sample.reason is not None and not getattr(sample.item, "fault", "") for sample in samples)
     reasons = {
-        f"{len(missing)} of its subjects missing ({named})": len(missing),
-        f"{task.left_out:,} of its questions left out by --limit": task.left_out,
-        f"{unscored:,} of its questions unscored": unscored,
+        f"measured by {name}, not by {' or '.join(protocol.methods)}": name not in protocol.methods,
+        f"asked with {task.shots} {'shot' if task.shots == 1 else 'shots'}, not {protocol.shots}": task.shots != protocol.shots,
+        "asked through the model's chat template": chat and not protocol.system,
+        f"{len(missing)} of its subjects missing ({named})": bool(missing),
+        f"{task.left_out:,} of its questions left out by --limit": task.left_out > 0,
+        f"{unscored:,} of its questions unscored": unscored > 0,
     }
-    return [reason for reason, count in reasons.items() if count]
+    return [reason for reason, holds in reasons.items() if holds]
 
 
 def result(prepared: Prepared, entries: Entries) -> tuple[Result, Samples]:
@@ -87,7 +90,7 @@ def _task_score(task: Task, found: dict[str, list[Sample]], entries: Entries, pr
     facts: dict[str, Any] = {}
     for name in found:
         facts |= entries.facts[task.name, name]
-    scores = {name: _score(task, name, samples) for name, samples in found.items()}
+    scores = {name: _score(task, name, samples, prepared.settings.chat) for name, samples in found.items()}
     for name, score in scores.items():
         checks = [check for check in entries.checks if (check["task"], check["method"]) == (task.name, name)]
         if checks:
@@ -114,13 +117,13 @@ def _task_score(task: Task, found: dict[str, list[Sample]], entries: Entries, pr
     return TaskScore(kind=task.kind, data=task.data, methods=scores, unscored_reasons=unscored_reasons(everything), **facts)
 
 
-def _score(task: Task, name: str, samples: Sequence[Sample]) -> MethodScore:
+def _score(task: Task, name: str, samples: Sequence[Sample], chat: bool) -> MethodScore:
     """The score of the questions as they are; what their permutations tell stands beside it."""
     own = unpermuted(samples)
     score = method(name).score(task, own)
     if isinstance(task, ChoiceTask):
         further = task.protocol.further(own)
-        if reasons := unofficial(task, own):
+        if reasons := unofficial(task, name, own, chat):
             further |= {"official": None, "unofficial": reasons}
         if len(own) < len(samples):
             further["permutation"] = robustness(samples)

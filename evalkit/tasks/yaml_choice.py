@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -110,14 +110,16 @@ def load_choice(folder: Path, name: str, spec: ChoiceSpec, shots: int | None, me
 
 
 def _protocol(spec: ChoiceSpec) -> Protocol:
+    asked: dict[str, Any] = {"shots": spec.shots, "methods": tuple(spec.methods)}
     if spec.header is None and spec.prompt is None and spec.letters == LETTERS:
-        return HENDRYCKS
+        return replace(HENDRYCKS, **asked)
     own = Template(
         "own prompt" if spec.prompt else "own header",
         "micro",
         header=HENDRYCKS.header if spec.header is None and spec.prompt is None else spec.header or "",
         letter_lead=spec.lead,
         symbols=spec.letters,
+        **asked,
     )
     if spec.letters != LETTERS:
         own = replace(own, allows=("letters", "perplexity"))

@@ -13,6 +13,7 @@ from evalkit.notes import notes
 from evalkit.planning import Wanted, narrowed
 from evalkit.preparation import Settings
 from evalkit.run import evaluate
+from evalkit.tasks.ceval import OFFICIAL as CEVAL
 from evalkit.tasks.mmlu import HENDRYCKS
 from evalkit.types import ChoiceTask, Sample
 from modelkit.run import Run
@@ -56,7 +57,7 @@ def test_a_score_without_all_subjects_is_not_called_official(tmp_path: Path, run
     assert (task.methods["letters"].official, len((task.model_extra or {})["missing_subjects"])) == (None, 51)
     assert task.methods["letters"].value == task.methods["letters"].macro
     (line,) = (line for line in notes(result) if "not the official number" in line)
-    assert line.startswith("ceval@official · letters: not the official number: 51 of its subjects missing (advanced_mathematics, ")
+    assert line.startswith("ceval@official · letters: not the official number: asked with 0 shots, not 5, 51 of its subjects missing (")
 
 
 @pytest.mark.parametrize(
@@ -70,12 +71,23 @@ def test_a_score_without_all_subjects_is_not_called_official(tmp_path: Path, run
 )
 def test_an_average_over_fewer_questions_is_not_called_official(fault: str, limit: int | None, reasons: list[str]) -> None:
     items = [replace(question, fault=fault) for question in questions("law", "ABCD")]
-    task = narrowed(ChoiceTask("mmlu@hendrycks", "sha256:0", items, HENDRYCKS, {}, 0, ["letters"], expected=["law"]), None, limit)
+    task = narrowed(ChoiceTask("mmlu@hendrycks", "sha256:0", items, HENDRYCKS, {}, 5, ["letters"], expected=["law"]), None, limit)
     assert isinstance(task, ChoiceTask)
     samples = [Sample(item, "letters", reason=item.fault or None) for item in task.items]
     if "unscored" in "".join(reasons):
         samples[0].reason = "longer than 9 tokens even without shots"
-    assert unofficial(task, samples) == reasons
+    assert unofficial(task, "letters", samples, chat=False) == reasons
+
+
+def test_an_average_of_questions_asked_otherwise_is_not_called_official() -> None:
+    known = ChoiceTask("mmlu@hendrycks", "sha256:0", questions("law", "ABCD"), HENDRYCKS, {}, 0, ["perplexity"], expected=["law"])
+    samples = [Sample(item, "perplexity") for item in known.items]
+    assert unofficial(known, "perplexity", samples, chat=True) == [
+        "measured by perplexity, not by letters",
+        "asked with 0 shots, not 5",
+        "asked through the model's chat template",
+    ]
+    assert unofficial(replace(known, protocol=CEVAL, shots=5), "letters", samples, chat=True) == []
 
 
 def test_a_split_without_answers_has_predictions_and_no_score(tmp_path: Path, run: Run) -> None:

@@ -45,7 +45,7 @@ def test_a_result_says_all_that_is_needed_to_trust_and_repeat_it(run: Run, measu
     assert set(facts["letter_tokens"]) == set("ABCD")
     assert sum(choice.shots_used.values()) == 8
     score = choice.methods["letters"]
-    assert score.official == "micro"
+    assert (score.official, (score.model_extra or {})["unofficial"]) == (None, ["asked with 1 shot, not 0"])
     assert score.value == score.micro
     assert score.ci95 is not None
     assert score.ci95[0] <= score.micro <= score.ci95[1]  # type: ignore[operator]
