@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer
 
 from evalkit.bench import Bench
 from evalkit.methods import letters
@@ -17,6 +17,7 @@ from evalkit.tasks import ceval, cmmlu, mmlu
 from modelkit.checkpoint import load_model, load_tokenizer
 from tests.evalkit import reference_scorer
 from tests.evalkit.measuring import measured
+from tests.tiny_llama import language_model
 
 ASKED = {
     "mmlu": (mmlu, {"abstract_algebra": " abstract algebra", "professional_law": " professional law", "anatomy": " anatomy"}),
@@ -29,18 +30,7 @@ ASKED = {
 def random_model(shared: Path, tokenizer: str):
     """A random LLaMA that reads 2,048 tokens, with a real tokenizer."""
     loaded = AutoTokenizer.from_pretrained(shared / "data" / "tokenizers" / tokenizer)
-    torch.manual_seed(5)
-    config = LlamaConfig(
-        vocab_size=len(loaded),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=2048,
-        initializer_range=0.2,
-    )
-    return LlamaForCausalLM(config).eval(), loaded
+    return language_model(len(loaded), seed=5, max_position_embeddings=2048, tie_word_embeddings=False), loaded
 
 
 def stories(shared: Path):

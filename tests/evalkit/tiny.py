@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from modelkit.chat import PLAIN_TEMPLATE, Message
+from tests.tiny_llama import config, language_model
 
 CONTEXT = 192
 WORDS = ["Question: What is the capital of France?\nAnswer: Paris", "A. B. C. D. 中国的首都是北京。", "User: hi\nAssistant: yes"]
@@ -33,24 +34,12 @@ def tiny_tokenizer(template: str | None = PLAIN_TEMPLATE) -> PreTrainedTokenizer
 
 def tiny_model(seed: int, reward: bool = False, context: int = CONTEXT) -> LlamaForCausalLM | LlamaForSequenceClassification:
     """A random LLaMA of some ten thousand parameters, spread enough to have opinions."""
+    special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    changes = {"max_position_embeddings": context, "tie_word_embeddings": False, "initializer_range": 0.3, **special}
+    if not reward:
+        return language_model(len(tiny_tokenizer()), seed, **changes)
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tiny_tokenizer()),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=context,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
-        initializer_range=0.3,
-    )
-    if reward:
-        config.num_labels = 1
-        return LlamaForSequenceClassification(config).eval()
-    return LlamaForCausalLM(config).eval()
+    return LlamaForSequenceClassification(config(len(tiny_tokenizer()), num_labels=1, **changes)).eval()
 
 
 def write_csv(file: Path, rows: list[list[str]]) -> None:

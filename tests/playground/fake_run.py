@@ -47,27 +47,19 @@ def make_tokenizer() -> Any:
 def write_checkpoint(run: Path, stage: Stage, context: int = 256) -> None:
     """Write one stage's checkpoint: random weights, told apart by a seed."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedModel
+    from transformers import LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedModel
 
     from modelkit import checkpoint
     from modelkit.checkpoint import StageInfo
+    from tests import tiny_llama
 
     tokenizer = make_tokenizer()
-    torch.manual_seed([other.name for other in STAGES].index(stage.name))
     scalar = stage.kind in ("reward", "critic")
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=context,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
-    )
-    config.num_labels = 1
-    model: PreTrainedModel = LlamaForSequenceClassification(config) if scalar else LlamaForCausalLM(config)
+    changes = {"max_position_embeddings": context, "tie_word_embeddings": False, "initializer_range": 0.02}
+    special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    torch.manual_seed([other.name for other in STAGES].index(stage.name))
+    shape = tiny_llama.config(len(tokenizer), num_labels=1, **changes, **special)
+    model: PreTrainedModel = LlamaForSequenceClassification(shape) if scalar else LlamaForCausalLM(shape)
     reference = {"rewards": [i / 100 - 0.5 for i in range(100)], "mean": 0.0, "sd": 0.3}
     extra = {"reward_reference.json": reference} if stage.kind == "reward" else None
     checkpoint.save(model, tokenizer, run / stage.name, StageInfo(stage=stage.name), extra)

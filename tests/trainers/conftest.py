@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from modelkit import checkpoint
 from modelkit.checkpoint import StageInfo
+from tests.tiny_llama import language_model
 from trainers import tokenizer as tokenizers
 from trainers.data import dataset
 from trainers.data.dataset import Counts, Example, Labelled, Pair, Prompt
@@ -50,22 +50,7 @@ def build_world() -> World:
     tokenizer, _ = tokenizers.train(texts, 700, 128)
 
     def model() -> PreTrainedModel:
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=700,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=128,
-            tie_word_embeddings=True,
-            initializer_range=0.1,
-            bos_token_id=1,
-            eos_token_id=2,
-            pad_token_id=3,
-        )
-        return LlamaForCausalLM(config).eval()
+        return language_model(700, initializer_range=0.1)
 
     return World(
         tokenizer,
