@@ -61,7 +61,7 @@ def result(name: str, stage: str, mark: str, task: str, strength: float, draw: r
     subjects, n = BENCHMARKS[task]
     chance = 0.25 if subjects > 1 else 0.0
     level = chance + (1.0 - chance) / (1.0 + math.exp(1.0 - strength))
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         f"subject_{k}": {"n": n // subjects, "accuracy": min(1.0, max(0.0, draw.gauss(level, 0.05))), "category": CATEGORIES[k % 4]}
         for k in range(subjects)
     }
@@ -99,7 +99,7 @@ def votes(count: int, known: dict[str, tuple[str, float]], draw: random.Random) 
             session=f"session-{draw.randrange(SESSIONS)}",
             a=sides[0],
             b=sides[1],
-            winner=winner,  # type: ignore[arg-type]
+            winner=winner,
             language=draw.choice(("en", "zh")),
             sampling={"temperature": 0.7},
             reward_model="sha256:rm",

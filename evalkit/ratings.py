@@ -188,10 +188,11 @@ class _Table:
         if len(names) < len(games):
             groups = numpy.array([names[game.group or f"#{i}"] for i, game in enumerate(games)], dtype=numpy.int64)
         else:
-            cells, counts = numpy.unique(cells, axis=0, return_counts=True)
+            cells, often = numpy.unique(cells, axis=0, return_counts=True)
+            counts = often.astype(float)
         pairs, pair = numpy.unique(cells[:, [0, 1, 3]], axis=0, return_inverse=True)
         a, b = (pairs[:, side].astype(numpy.int64) for side in (0, 1))
-        return cls(len(players), a, b, pairs[:, 2], pair.reshape(-1), cells[:, 2], counts.astype(float), groups)
+        return cls(len(players), a, b, pairs[:, 2], pair.reshape(-1), cells[:, 2], counts, groups)
 
     def among(self, players: Sequence[int]) -> _Table:
         """Only the games between these players. Against one of infinite strength, a game says nothing about the other."""
@@ -225,7 +226,7 @@ class _Table:
         import numpy
 
         size = len(self.a)
-        return numpy.bincount(self.pair, weights, size), numpy.bincount(self.pair, weights * self.points, size)
+        return numpy.bincount(self.pair, weights, size).astype(float), numpy.bincount(self.pair, weights * self.points, size).astype(float)
 
     def rated(self, weights: Numbers) -> list[int]:
         """The largest set of players who have beaten (or tied) each other around, by number of games; at most one player alone."""

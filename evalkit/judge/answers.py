@@ -50,8 +50,8 @@ class Answer(BaseModel):
 
     @property
     def in_language(self) -> bool:
-        """Whether it is in its prompt's language; one without letters is in every language."""
-        return same_language("文" if self.language == "zh" else "text", self.text)
+        """Whether it is in its prompt's language; one without letters is in every language, an empty one in none."""
+        return bool(self.text.strip()) and same_language("文" if self.language == "zh" else "text", self.text)
 
     @property
     def answered(self) -> Answered:

@@ -116,7 +116,7 @@ def _scored(judge: RewardJudge, reward: float | None) -> Verdict:
 def _preferred(a: float | None, b: float | None) -> Verdict:
     if a is None or b is None:
         return Verdict(unscored=_TOO_LONG)
-    return Verdict(winner="a" if a > b else "b" if b > a else "tie", reason=f"reward {a:.3f} against {b:.3f}")
+    return Verdict(winner="a" if a > b else "b" if b > a else "tie", reason=f"reward {max(a, b):.3f} against {min(a, b):.3f}")
 
 
 def _comparable(match: tuple[Answer, Answer]) -> bool:

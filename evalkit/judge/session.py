@@ -216,7 +216,7 @@ def _matches(given: Sequence[Answer], names: Sequence[str], prompts: PromptSet, 
     by_key = {answer.key: answer for answer in given}
     meetings = schedule.pairs(names, len(prompts.prompts), matching.schedule, matching.baseline)
     return [
-        (by_key[(a, *prompt.key, turn)], by_key[(b, *prompt.key, turn)])
+        (by_key[a, prompt.language, prompt.id, turn], by_key[b, prompt.language, prompt.id, turn])
         for prompt, met in zip(prompts.prompts, meetings, strict=True)
         for turn in range(1, len(prompt.turns) + 1)
         for a, b in met

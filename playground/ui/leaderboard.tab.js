@@ -6,6 +6,7 @@
     const language = document.documentElement.lang.startsWith("zh") ? "zh" : "en";
     frame()?.contentWindow.show?.(language, document.body.classList.contains("dark") ? "dark" : "light");
   };
+  const follow = () => new MutationObserver(dress).observe(document.body, { attributeFilter: ["class"] });
   const look = async () => {
     const seen = frame();
     const version = seen?.offsetParent && !document.hidden && seen.contentDocument?.documentElement.dataset.version;
@@ -14,6 +15,6 @@
     if (answer?.ok && (await answer.text()) !== version) seen.contentWindow.location.reload();
   };
   document.addEventListener("load", (event) => { if (event.target === frame()) dress(); }, true);
-  document.addEventListener("DOMContentLoaded", () => new MutationObserver(dress).observe(document.body, { attributeFilter: ["class"] }));
+  if (document.body) follow(); else document.addEventListener("DOMContentLoaded", follow);
   setInterval(look, EVERY_MS);
 })();
