@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -76,12 +79,23 @@ def load(adapter: Path, kind: Literal["language", "reward"], dtype: torch.dtype,
     base = _headed(base_of(adapter)) if kind == "reward" else _language(base_of(adapter))
     quantised = any(isinstance(module, GPTQLinear) for module in base.modules())
     try:
-        model: Any = PeftModel.from_pretrained(base, str(adapter), local_files_only=True)
+        with quiet_peft():
+            model: Any = PeftModel.from_pretrained(base, str(adapter), local_files_only=True)
         if not quantised:
-            model = model.merge_and_unload(safe_merge=True)
+            model = model.merge_and_unload(safe_merge=True).requires_grad_(True)  # PEFT froze what it was put on
     except (ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"the adapter {adapter} doesn't fit its base model ({str(error).strip().splitlines()[0][:200]}).") from None
     return model.to(device).eval() if quantised else model.to(device=device, dtype=dtype or torch.float32).eval()
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """While the block runs, PEFT doesn't warn of what no user can act on: a name that transformers will drop, two adapters where two are
+    meant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+        warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")
+        yield
 
 
 def _language(base: Path) -> PreTrainedModel:

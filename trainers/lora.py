@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from modelkit import atomic, checkpoint, hub
-from modelkit.adapter import with_scalar_head
+from modelkit.adapter import quiet_peft, with_scalar_head
 from modelkit.checkpoint import StageInfo
 from modelkit.device import dtype_of
 from modelkit.errors import UserError
@@ -152,7 +152,8 @@ def _with_adapters(model: PreTrainedModel, lora: Lora, kind: Kind) -> Trainee:
         modules_to_save=["score"] if kind == "reward" else None,
     )
     try:
-        adapter = get_peft_model(model, config)
+        with quiet_peft():
+            adapter = get_peft_model(model, config)
     except ValueError as error:
         raise UserError(f"lora.targets {lora.targets!r} don't fit the model ({str(error).splitlines()[0][:120]}).") from None
     inner: Any = adapter.get_base_model()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from trainers.lora import Kind, Trainee
 
 _PROBES = 6
+_SPREAD = 1e-6
+"""Rewards with a smaller standard deviation are all the same, and nothing can be measured by it."""
 REPLY_TOKENS = 48
 """How long the replies are that give a reward model its scale, where nothing else says so."""
 
@@ -78,7 +80,7 @@ def rm(settings: RewardStage, job: Job, start: Path, scale_on: Sequence[Prompt] 
     """A reward model from the language model *start*, or a reward model trained further.
 
     The language model's replies to the prompts *scale_on* give the rewards their scale, of a reward model those of the one that it came
-    from, while that is there. Without such prompts those of the held-out pairs are taken.
+    from, while that is there. Without such prompts those of the held-out pairs are taken, and then those of the others.
     """
     from trainers.reward import RewardModelling, hold_out_pairs
 
@@ -91,8 +93,8 @@ def rm(settings: RewardStage, job: Job, start: Path, scale_on: Sequence[Prompt] 
     finished = job.train(RewardModelling(trainee.model, training, held_out, settings, job.seed, job.strategy))
     if not scale_on:
         room = context - max_tokens
-        openings = [pair.chosen[: pair.starts[0]] for pair in held_out or training]
-        scale_on = [Prompt(ids, "") for ids in openings if len(ids) <= room][: settings.reference_prompts]
+        openings = dict.fromkeys(tuple(pair.chosen[: pair.starts[0]]) for pair in (*held_out, *training))
+        scale_on = [Prompt(list(ids), "") for ids in openings if len(ids) <= room][: settings.reference_prompts]
     extra = {}
     writer = _language_model(start)
     if writer is not None and scale_on:
@@ -116,6 +118,11 @@ def ppo(settings: PpoStage, job: Job, start: Path, reward: Path) -> Counts:
         raise UserError(
             f"{reward} has no reward_reference.json, the scale of its rewards: train it with `trainers rm`, "
             "or take rewards as they are (--set normalise_rewards=false)."
+        )
+    if scale is not None and settings.normalise_rewards and scale.sd < _SPREAD:
+        raise UserError(
+            f"{reward} gave the same reward to all {len(scale.rewards)} replies that its scale rests on: look for the reason with "
+            "`trainers doctor rm`, train it with more reference_prompts, or take rewards as they are (--set normalise_rewards=false)."
         )
     cast: Cast
     if settings.share_backbone and settings.lora:

@@ -121,6 +121,16 @@ def test_a_stage_with_adapters_may_follow_another(world: World, base: Path) -> N
     torch.testing.assert_close(logits(checkpoint.load_model(second), world), logits(trainee.model, world), atol=1e-5, rtol=0)
 
 
+def test_a_stage_in_full_may_follow_one_with_adapters(world: World, base: Path) -> None:
+    """PEFT freezes what it puts adapters on; once they are merged for the next stage, all of it learns again."""
+    folder = base.parent / "sft"
+    trained(world, base, sft_settings()).save(world.tokenizer, folder, StageInfo(stage="sft"), Single())
+    before = logits(checkpoint.load_model(folder), world)
+    trainee = trained(world, folder, sft_settings(lora=None))
+    assert all(parameter.requires_grad for parameter in trainee.model.parameters())
+    assert not torch.equal(logits(trainee.model, world), before)
+
+
 @pytest.mark.parametrize("kind", ["language", "reward"])
 def test_recomputing_layers_changes_no_gradient_and_really_recomputes(world: World, base: Path, kind: Kind) -> None:
     gradients, calls = [], []

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from modelkit import hub
+from modelkit.adapter import quiet_peft
 from modelkit.errors import ModelError, UserError
 from modelkit.scoring.costs import Costs
 from trainers.modes import learning
@@ -151,7 +152,8 @@ def _with_adapters(model: Any, lora: Lora, kind: str) -> Any:
         modules_to_save=["score"] if kind == "reward" else None,
     )
     try:
-        return get_peft_model(model, adapters, low_cpu_mem_usage=True).get_base_model().eval()
+        with quiet_peft():
+            return get_peft_model(model, adapters, low_cpu_mem_usage=True).get_base_model().eval()
     except ValueError as error:
         raise UserError(f"lora.targets {lora.targets!r} don't fit the model ({str(error).splitlines()[0][:120]}).") from None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from modelkit.adapter import quiet_peft
 from modelkit.errors import UserError
 from trainers.recipe import Lora
 from trainers.strategies import Strategy
@@ -76,7 +77,8 @@ class SharedBackbone:
                 inference_mode=False,
             )
             try:
-                inject_adapter_in_model(config, self._model, adapter_name=role)
+                with quiet_peft():
+                    inject_adapter_in_model(config, self._model, adapter_name=role)
             except ValueError as error:
                 raise UserError(f"lora.targets {targets!r} don't fit the model ({str(error).splitlines()[0][:120]}).") from None
         self._model.score = nn.Linear(model.config.hidden_size, 1, bias=False)
