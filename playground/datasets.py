@@ -78,8 +78,10 @@ def look(name: str, file: Path, tokenizer: Path | None) -> Report:
 @lru_cache(_LOOKS)
 def _look(file: Path, _written: int, tokenizer: Path | None) -> Report:
     from modelkit.checkpoint import load_tokenizer
+    from modelkit.device import import_transformers
     from trainers.data.check import check
 
+    import_transformers()
     return check(file, tokenizer=load_tokenizer(tokenizer) if tokenizer else None)
 
 

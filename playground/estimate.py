@@ -37,6 +37,9 @@ def estimate(recipe: Recipe, start: Path | None, strategy: str = "auto", process
 
     :raises UserError: when a stage can't be planned, or not with this strategy.
     """
+    from modelkit.device import import_transformers
+
+    import_transformers()
     from trainers.plan.estimate import plan
     from trainers.plan.footprint import read_config
     from trainers.plan.machine import memory_here

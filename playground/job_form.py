@@ -11,7 +11,7 @@ from typing import Any
 
 from modelkit.errors import UserError
 from playground import datasets
-from playground.jobs import DATA, Job
+from playground.jobs import Job
 from playground.models import Entry, Models
 from playground.settings import POCKET_RECIPE
 from trainers.reading import checked, load

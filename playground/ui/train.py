@@ -40,7 +40,14 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
     """Lay out the tab and wire it."""
     jobs = services.jobs
     with gr.Tab(i18n("tab.train"), id="train") as tab:
-        run = gr.Dropdown(label=i18n("train.run"), choices=[], visible=False, filterable=False, elem_id="pg-run")
+        run = gr.Dropdown(label=i18n("train.run"), choices=[], visible=False, filterable=False, elem_id="pg-run", render=False)
+        if jobs:
+            train_form.build(page, tab, services, jobs, run, i18n)
+            if services.store:
+                train_votes.build(page, tab, services, jobs, services.store, run, i18n)
+        else:
+            gr.Markdown(i18n("job.off"), elem_classes="pg-note")
+        run.render()
         steps = gr.HTML()
         with gr.Row(elem_id="pg-job-controls"):
             again = gr.Button(i18n("train.again"), visible=False, size="sm", elem_id="pg-try")
@@ -53,12 +60,6 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         report = gr.Markdown(elem_id="pg-report", sanitize_html=True, container=True, visible=False)
         seen: gr.State = gr.State({})
         timer = gr.Timer(REFRESH_SECONDS)
-        if jobs:
-            train_form.build(page, tab, services, jobs, run, i18n)
-            if services.store:
-                train_votes.build(page, tab, services, jobs, services.store, run, i18n)
-        else:
-            gr.Markdown(i18n("job.off"), elem_classes="pg-note")
 
     def refresh(seen: dict[str, int], chosen: str | None, request: gr.Request) -> list[Any]:
         language = visitor.language(request)
@@ -71,13 +72,13 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         card = watch.report if watch else None
         fresh = _Fresh(seen)
         names = services.watches.names()
-        value = chosen if chosen in names else names[0] if names else None
+        kept: dict[str, Any] = {} if chosen in names else {"value": names[0] if names else None}
         state = jobs.state(watch.run.name) if jobs and watch else None
         standing = job_cards.status(language, jobs, watch.run.name) if jobs and watch else ""
         shown = fragments.stepper(language, watch, (ours and trainer.running) or state == "running", failure, standing)
         listed = job_cards.queue(language, jobs) if jobs else ""
         return [
-            fresh("run", tuple(names), lambda: gr.Dropdown(choices=names, value=value, visible=len(names) > 1)),
+            fresh("run", tuple(names), lambda: gr.Dropdown(choices=names, visible=len(names) > 1, **kept)),
             fresh("steps", shown, lambda: shown),
             fresh("again", failure, lambda: gr.Button(visible=failure is not None)),
             *(fresh(name, state in states, partial(gr.Button, visible=state in states)) for name, states in CONTROLS.items()),

@@ -55,9 +55,13 @@ def build(page: gr.Blocks, tab: gr.Tab, services: Services, jobs: Jobs, run: gr.
     heavy: dict[str, Any] = {"concurrency_id": "job-form", "concurrency_limit": 1, "api_visibility": "undocumented"}
     gr.on([page.load, tab.select], on.offer, [face.start, face.offered, face.name], fields, api_name="job_offer", **quick)
     latest: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "minimal", **heavy}
-    chosen = face.recipe.input(on.choose_recipe, face.recipe, face.stages, api_name="job_recipe", **quick)
-    chosen.then(on.plan, fields, planned, **latest)
-    ways = [part.input for part in (face.start, face.offered, face.stages, face.steps, face.lora, face.strategy)]
+    chosen = [face.recipe, face.start, face.stages]
+    for changed in (
+        face.recipe.input(on.choose_recipe, chosen[:2], face.stages, api_name="job_recipe", **quick),
+        face.start.input(on.choose_start, chosen[1:], face.stages, api_name="job_start", **quick),
+    ):
+        changed.then(on.plan, fields, planned, **latest)
+    ways = [part.input for part in (face.offered, face.stages, face.steps, face.lora, face.strategy)]
     gr.on([*ways, face.processes.release, face.uploads.change], on.plan, fields, planned, api_name="job_plan", **latest)
     sources = [face.start.input, face.offered.input, face.uploads.change]
     gr.on(sources, on.check, [face.start, face.offered, face.uploads], checked, api_name="job_check", **latest)
@@ -117,11 +121,14 @@ def _lay_out(services: Services, i18n: gr.I18n) -> Face:
             [(i18n("job.lora.recipe"), _AS_RECIPE), (i18n("job.lora.off"), 0), *ranks],
             value=_AS_RECIPE,
             label=i18n("job.lora"),
+            info=i18n("job.lora.info"),
             filterable=False,
         )
-        strategy = gr.Dropdown(list(STRATEGIES), value="auto", label=i18n("job.strategy"), filterable=False)
+        strategy = gr.Dropdown(list(STRATEGIES), value="auto", label=i18n("job.strategy"), info=i18n("job.strategy.info"), filterable=False)
         most = job_form.most_processes()
-        processes = gr.Slider(1, max(2, most), value=1, step=1, label=i18n("job.processes"), visible=most > 1)
+        processes = gr.Slider(
+            1, max(2, most), value=1, step=1, label=i18n("job.processes"), info=i18n("job.processes.info"), visible=most > 1
+        )
     return Face(recipe, name, start, offered, uploads, stages, steps, lora, strategy, processes)
 
 
@@ -144,11 +151,16 @@ class _Events:
             face.name: name or self._free_name(),
         }
 
-    def choose_recipe(self, recipe: str, request: gr.Request) -> Any:
-        """The stages of the recipe, all of them chosen."""
+    def choose_recipe(self, recipe: str, start: str | None, request: gr.Request) -> Any:
+        """The stages of the recipe, all of them chosen; from a checkpoint, no new model is made."""
         with visitor.told():
             stages, language = job_form.stages_of(recipe), visitor.language(request)
-            return gr.CheckboxGroup([(stage_name(language, stage), stage) for stage in stages], value=stages)
+        choices = [(stage_name(language, stage), stage) for stage in stages]
+        return gr.CheckboxGroup(choices, value=self.choose_start(start, stages))
+
+    def choose_start(self, start: str | None, stages: list[str] | None) -> list[str]:
+        """The stages that were chosen, without the making of a new model where there is a checkpoint to start from."""
+        return [stage for stage in stages or [] if stage != "base" or not start]
 
     def check(self, start: str | None, offered: list[str] | None, uploads: list[str] | None, request: gr.Request) -> str:
         """What the files are, and what would be learnt of them."""

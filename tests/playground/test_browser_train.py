@@ -46,7 +46,9 @@ def page(free_port: int, finished_run: Path, tmp_path: Path, visit: Visit, monke
     built = build(settings, services)
     address = launch(built, settings, LiveBoard(models.runs, None, runs))
     jobs.open()
-    yield visit(address), jobs
+    browser = visit(address)
+    yield browser, jobs
+    browser.close()
     built.close(verbose=False)
     jobs.close()
     models.close()

@@ -95,8 +95,9 @@ def test_a_training_is_ordered_paused_resumed_and_stopped(training: Serve, monke
 
 def test_a_recipe_shows_its_stages_and_a_plan_says_what_they_need(training: Serve) -> None:
     client, _ = training()
-    stages = client.predict("pocket-methods", api_name="/job_recipe")
+    stages = client.predict("pocket-methods", "", api_name="/job_recipe")
     assert stages["value"] == ["base", "sft", "rm", "rl", "dpo", "kto", "grpo"]
+    assert client.predict("pocket/sft", ["base", "rm", "dpo"], api_name="/job_start") == ["rm", "dpo"]
     plan = client.predict(*values(start="pocket/sft", stages=["rm"]), api_name="/job_plan")
     assert "single" in plan
     assert "needs a reward model" in refused(client, *values(start="pocket/sft", stages=["rl"]), api_name="/job_plan")
