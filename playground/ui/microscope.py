@@ -11,6 +11,7 @@ from modelkit.errors import UserError
 from playground import microscope
 from playground.microscope import Reading
 from playground.microscope_card import alternatives, card
+from playground.prompts import examples
 from playground.settings import MAX_PROMPT_CHARACTERS
 from playground.texts import Language, t
 from playground.ui import visitor
@@ -74,7 +75,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
     chat.click(on.from_chat, asked[:2], [prompt, *changed], api_name="microscope_chat", **model)
     token.click(on.choose, reading, detail, api_name="microscope_token", **quick)
     alternative.click(on.go_on, [prompt, reading], changed, api_name="microscope_alternative", **model)
-    gr.on([page.load, tab.select], on.offer, asked[:2], asked[:2], api_name="microscope_offer", **quick)
+    gr.on([page.load, tab.select], on.offer, asked[:3], asked[:3], api_name="microscope_offer", **quick)
 
 
 class _Events:
@@ -83,13 +84,20 @@ class _Events:
     def __init__(self, services: Services, face: Face) -> None:
         self._services, self._face = services, face
 
-    def offer(self, before: str | None, after: str | None, request: gr.Request) -> Updates:
-        """The checkpoints that can be compared, SFT and RL chosen at first."""
+    def offer(self, before: str | None, after: str | None, prompt: str, request: gr.Request) -> Updates:
+        """The checkpoints that can be compared, SFT and RL chosen at first, and a prompt to begin with."""
         models, language = self._services.models, visitor.language(request)
         choices = [(entry.title(language), entry.id) for entry in microscope.offered(models)]
         ids = [name for _, name in choices]
         chosen = zip((self._face.before, self._face.after), (before, after), microscope.default_pair(models), strict=True)
-        return {part: gr.Dropdown(choices, value=now if now in ids else default) for part, now, default in chosen}
+        parts = {part: gr.Dropdown(choices, value=now if now in ids else default) for part, now, default in chosen}
+        return {**parts, self._face.prompt: prompt or self._first_prompt(language, request)}
+
+    def _first_prompt(self, language: Language, request: gr.Request) -> str:
+        """What the chat was asked last, else the first of its examples."""
+        board = self._services.boards.of(visitor.session(request))
+        run = next((entry.run for entry in self._services.models.catalogue() if entry.run), None)
+        return board.rounds[-1].prompt if board.rounds else examples(run, language)[0]
 
     def look(self, before: str | None, after: str | None, prompt: str, reply: str, request: gr.Request) -> Updates:
         """Read the reply."""

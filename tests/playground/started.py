@@ -58,7 +58,7 @@ def chat(client: Any, prompt: str, *checkpoints: str, settings: tuple[Any, ...] 
 
 def look(client: Any, prompt: str, reply: str) -> str:
     """The microscope's card of a reply."""
-    client.predict(None, None, api_name="/microscope_offer")
+    client.predict(None, None, "", api_name="/microscope_offer")
     return str(client.predict("pocket/sft", "pocket/rl", prompt, reply, api_name="/microscope_look"))
 
 
