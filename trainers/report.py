@@ -73,7 +73,7 @@ def to_markdown(card: dict[str, Any]) -> str:
     columns = [name for name in names if any(name in row for row in card["metrics"].values())]
     lines += ["## Metrics by stage", "", "| metric | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for metric, row in card["metrics"].items():
-        lines.append(f"| {metric} | " + " | ".join(f"{row[name]:.3f}" if name in row else "" for name in columns) + " |")
+        lines.append(f"| {metric} | " + " | ".join(_number(row[name]) if name in row else "" for name in columns) + " |")
     lines += ["", "## Work", "", "| stage | steps | tokens | seconds | tokens/s |", "|---|---|---|---|---|"]
     for stage in card["stages"]:
         steps, tokens = (f"{stage[key]:,}" if stage[key] else "" for key in ("steps", "tokens"))
@@ -95,6 +95,11 @@ def to_markdown(card: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    """Shares and losses with three decimals, counts with none."""
+    return f"{value:,.0f}" if value >= 2 and value == int(value) else f"{value:.3f}"
 
 
 def _flatten(result: Result) -> list[tuple[str, float]]:
