@@ -94,22 +94,28 @@ class Visitor:
         (await self._http.get("/")).raise_for_status()
         config = (await self._http.get("/config")).json()
         self._events = {one["api_name"]: one for one in config["dependencies"] if one["api_name"]}
+        ticks = [one for one in config["dependencies"] if any(event == "tick" for _, event in one["targets"])]
         self._states = {one["id"] for one in config["components"] if one["type"] == "state"}
         beside = [asyncio.create_task(self._heart()), asyncio.create_task(self._stream())]
         try:
             await self._do("arrive", json.dumps({"key": secrets.token_hex(16), "query": ""}))
-            beside.append(asyncio.create_task(self._watch()))
+            beside += [asyncio.create_task(self._watch(tick)) for tick in ticks]
             self._seen.loads.append(time.perf_counter() - started)
             while time.monotonic() < until:
                 await (self._battle() if self._random.random() < 0.25 else self._chat())
                 await asyncio.sleep(self._random.expovariate(1 / think))
         except Exception as error:
-            self._seen.wrong[f"{type(error).__name__}: {error}"[:100]] += 1
+            self._wrong(error)
         finally:
             for task in beside:
                 task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            for ended in await asyncio.gather(*beside, return_exceptions=True):
+                if isinstance(ended, Exception):
+                    self._wrong(ended)
             await self._http.aclose()
+
+    def _wrong(self, error: Exception) -> None:
+        self._seen.wrong[f"{type(error).__name__}: {error}"[:100]] += 1
 
     async def _chat(self) -> None:
         clicked = time.perf_counter()
@@ -132,7 +138,7 @@ class Visitor:
         """Follow a column's reply to its end, noting when its first words and its last came."""
         output: Any = None
         first = None
-        async for message in self._ask(name):
+        async for message in self._ask(self._events[name]):
             if message["msg"] == "process_generating":
                 data = message["output"]["data"]
                 output = data if output is None else [apply_diff(old, new) for old, new in zip(output, data, strict=True)]
@@ -145,12 +151,12 @@ class Visitor:
             self._seen.first.append(first)
 
     async def _do(self, name: str, *values: Any) -> None:
-        async for _ in self._ask(name, *values):
+        async for _ in self._ask(self._events[name], *values):
             pass
 
-    async def _ask(self, name: str, *values: Any) -> AsyncIterator[dict[str, Any]]:
+    async def _ask(self, event: dict[str, Any], *values: Any) -> AsyncIterator[dict[str, Any]]:
         """The messages of one event, from its place in the queue to its end."""
-        event, rest = self._events[name], iter(values)
+        name, rest = event["api_name"], iter(values)
         data = [None if number in self._states else next(rest, None) for number in event["inputs"]]
         body = {"data": data, "fn_index": event["id"], "session_hash": self._session, "event_data": None, "trigger_id": None}
         answer = await self._http.post("/gradio_api/queue/join", json=body)
@@ -185,10 +191,13 @@ class Visitor:
             async for _ in answer.aiter_lines():
                 pass
 
-    async def _watch(self) -> None:
+    async def _watch(self, tick: dict[str, Any]) -> None:
+        """Ask again and again what is new, as one of the page's clocks does."""
+        chosen = [len(COLUMNS), *[f"{self._run}/{stage}" for stage in COLUMNS]] if tick is self._events["refresh"] else []
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
-            await self._do("refresh", 3, *[f"{self._run}/{stage}" for stage in COLUMNS], None)
+            async for _ in self._ask(tick, *chosen):
+                pass
 
 
 def _words(shown: Any) -> bool:

@@ -130,7 +130,7 @@ class Arena:
 
 
 class Arenas:
-    """The arenas of all visitors, by the session of their page; those unused for longest go first."""
+    """The arenas of all visitors, by the session of their page. Of too many, those without a battle go first, then those long unused."""
 
     def __init__(self, arena: Callable[[], Arena] = Arena) -> None:
         self._arena = arena
@@ -143,7 +143,8 @@ class Arenas:
             arena = self._arenas.get(session) or self._arenas.setdefault(session, self._arena())
             self._arenas.move_to_end(session)
             if len(self._arenas) > _MOST:
-                self._arenas.popitem(last=False)[1].stop()
+                idle = (name for name, other in self._arenas.items() if other.battle is None and other is not arena)
+                self._arenas.pop(next(idle, next(iter(self._arenas)))).stop()
             return arena
 
     def leave(self, session: str) -> None:

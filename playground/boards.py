@@ -8,12 +8,13 @@ from collections import OrderedDict
 
 from playground.conversation import Board
 
-_MOST = 1000
+_MOST, _MOST_KEYS = 1000, 100_000
 _KEY = re.compile(r"[0-9a-f]{32}")
 
 
 class Boards:
-    """Boards by key; those unused for longest go first. A session is one load of the page: it begins nameless, and joins its key."""
+    """Boards by key. Of too many, those go first on which nothing was said, then those unused for longest; so nobody can push others' chats
+    out by opening pages. A session is one load of the page: it begins nameless, and joins its key."""
 
     def __init__(self) -> None:
         self._boards: OrderedDict[str, Board] = OrderedDict()
@@ -27,7 +28,8 @@ class Boards:
             board = self._boards.setdefault(key, Board())
             self._boards.move_to_end(key)
             if len(self._boards) > _MOST:
-                self._boards.popitem(last=False)[1].stop()
+                others = (name for name in self._boards if name != key)
+                self._boards.pop(next((name for name in others if not self._boards[name].rounds), next(iter(self._boards)))).stop()
             return board
 
     def join(self, session: str, key: str) -> Board:
@@ -35,7 +37,7 @@ class Boards:
         if _KEY.fullmatch(key):
             with self._lock:
                 self._keys[session] = key
-                if len(self._keys) > _MOST:
+                if len(self._keys) > _MOST_KEYS:
                     self._keys.popitem(last=False)
         return self.of(session)
 

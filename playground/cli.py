@@ -16,6 +16,7 @@ from modelkit.device import prepare_process
 from modelkit.errors import UserError, one_sentence
 from playground.api.limits import Limits
 from playground.chat_settings import ChatSettings
+from playground.content_filter import WordFilter
 from playground.credentials import Credentials
 from playground.host import Host
 from playground.settings import POCKET_RECIPE, Settings, resolve, with_training
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from leaderboards.votes.store import Store
-    from playground.content_filter import WordFilter
     from playground.jobs import Jobs
     from playground.models import Models
     from playground.training import Trainer
@@ -120,7 +120,7 @@ def serve(
         from playground.api.serving import serve_until_stopped
 
         limits = Limits(max_messages, max_characters, tokens=max_tokens, concurrent=concurrent, per_minute=per_minute)
-        service = Service(models, limits, Credentials.here())
+        service = Service(models, limits, Credentials.here(), WordFilter.here())
         serve_until_stopped(service, listener, drain, preload=bool(model))
 
 
@@ -151,7 +151,6 @@ def run(settings: Settings, with_api: bool = False) -> None:
     from leaderboards.votes.store import Store, address
     from playground import zero_gpu
     from playground.admission import PER_ADDRESS, Admission
-    from playground.content_filter import WordFilter
     from playground.endpoints import Served
     from playground.leaderboard import LiveBoard
     from playground.models import Models
@@ -160,7 +159,7 @@ def run(settings: Settings, with_api: bool = False) -> None:
 
     served = tuple(Served.parse(text, settings.endpoint_key_env) for text in settings.endpoints)
     credentials = Credentials.here()
-    words = WordFilter.read(settings.word_lists) if settings.word_lists else None
+    words = WordFilter.here()
     if zero_gpu.HERE and (served or with_api):
         raise UserError("a ZeroGPU Space has a GPU for its own page's calls alone: leave --api and endpoints out.")
     models = Models([settings.runs], settings.memory_bytes, inline=zero_gpu.HERE)

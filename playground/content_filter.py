@@ -9,6 +9,7 @@ A stream gives a character out once no phrase that it could belong to may still 
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from modelkit.errors import UserError
 
+VARIABLE = "PLAYGROUND_WORD_LISTS"
 MASK = "▮"
 BUILTIN = "builtin"
 """The name of the lists that come with this project."""
@@ -58,6 +60,15 @@ class WordFilter:
                     raise UserError(f"the word list {file} is empty: put one phrase on each line.")
                 phrases += found
         return cls(phrases)
+
+    @classmethod
+    def here(cls) -> WordFilter | None:
+        """What ``PLAYGROUND_WORD_LISTS`` names, files separated by semicolons; ``None`` where it names nothing.
+
+        :raises UserError: when a file isn't there or no text, or nothing is in it.
+        """
+        names = [name.strip() for name in os.environ.get(VARIABLE, "").split(";") if name.strip()]
+        return cls.read(names) if names else None
 
     def allows(self, text: str) -> bool:
         """Whether none of the phrases is in *text*."""

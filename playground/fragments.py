@@ -12,19 +12,26 @@ from playground.texts import Language, duration, stage_name, t
 from playground.training import Trainer
 
 _CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)", re.DOTALL)
+_BREAK = "\u200b"
+_LIVELY = re.compile(r"(?<=<)(?=\u200b*[A-Za-z/!?])|(?<=!)(?=\u200b*\[)")
+_BROKEN = re.compile(r"(?<=<)\u200b(?=\u200b*[A-Za-z/!?])|(?<=!)\u200b(?=\u200b*\[)")
+"""Where a tag or an image would begin in code, and where one was broken."""
 _EVENTS_NOW, _EVENTS_BEFORE = 4, 2
 
 
 def safe_markdown(text: str) -> str:
-    """Somebody's Markdown without HTML and without images, which would load from wherever they say. Code stays as it is."""
+    """Somebody's Markdown without HTML and without images, which would load from wherever they say. Code reads as it is.
+
+    What a browser takes for code depends on more than backticks. So tags and images are broken in it, too, by a blank of no width.
+    """
     pieces = _CODE.split(text)
-    return "".join(piece if place % 2 else _inert(piece) for place, piece in enumerate(pieces))
+    return "".join(_LIVELY.sub(_BREAK, piece) if place % 2 else _inert(piece) for place, piece in enumerate(pieces))
 
 
 def typed(markdown: str) -> str:
     """What :func:`safe_markdown` was made of."""
     pieces = _CODE.split(markdown)
-    return "".join(piece if place % 2 else _live(piece) for place, piece in enumerate(pieces))
+    return "".join(_BROKEN.sub("", piece) if place % 2 else _live(piece) for place, piece in enumerate(pieces))
 
 
 def _inert(text: str) -> str:

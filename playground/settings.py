@@ -37,8 +37,8 @@ class Settings(BaseModel):
     (``None`` switches that off) by running ``trainer``; ``memory_bytes`` bounds the weights kept loaded. ``endpoints`` are models
     served elsewhere (``TITLE=MODEL@URL``), whose key the environment variable ``endpoint_key_env`` holds. Visitors may
     order trainings, ``training`` of them at work at a time, on the files in ``data`` or on their own. A reply may have up to
-    ``max_tokens`` tokens, an address may ask ``per_minute`` times (``None``: as often as is usual), ``word_lists`` hold what nobody may
-    say, and ``votes_dataset`` is where votes are kept beyond this machine.
+    ``max_tokens`` tokens, an address may ask ``per_minute`` times (``None``: as often as is usual), and ``votes_dataset`` is where votes
+    are kept beyond this machine.
     """
 
     runs: Path
@@ -51,7 +51,6 @@ class Settings(BaseModel):
     endpoint_key_env: str | None = None
     max_tokens: int = MAX_TOKENS
     per_minute: int | None = None
-    word_lists: tuple[str, ...] = ()
     votes_dataset: str | None = None
     training: int = 0
     data: Path | None = None
@@ -71,8 +70,8 @@ def resolve(
     endpoint_key_env: str | None = None,
 ) -> Settings:
     """Fill in what the command line left open from ``PLAYGROUND_RUNS``, ``GRADIO_SERVER_NAME``, ``GRADIO_SERVER_PORT`` and
-    ``PLAYGROUND_ENDPOINTS``; what concerns a public page is said by ``PLAYGROUND_MAX_TOKENS``, ``PLAYGROUND_PER_MINUTE``,
-    ``PLAYGROUND_WORD_LISTS`` and ``PLAYGROUND_VOTES_DATASET`` alone. Lists are separated by semicolons.
+    ``PLAYGROUND_ENDPOINTS`` (several are separated by semicolons); ``PLAYGROUND_MAX_TOKENS``, ``PLAYGROUND_PER_MINUTE`` and
+    ``PLAYGROUND_VOTES_DATASET`` alone say what concerns a public page.
 
     :raises UserError: when the runs or the recipe are not there, a number is none, or the port is in use.
     """
@@ -91,11 +90,10 @@ def resolve(
         host=host or os.environ.get("GRADIO_SERVER_NAME", here.address),
         port=port or _number("GRADIO_SERVER_PORT", 7860, 65535),
         recipe=recipe,
-        endpoints=tuple(endpoints) or _several("PLAYGROUND_ENDPOINTS"),
+        endpoints=tuple(endpoints or filter(None, map(str.strip, os.environ.get("PLAYGROUND_ENDPOINTS", "").split(";")))),
         endpoint_key_env=endpoint_key_env,
         max_tokens=_number("PLAYGROUND_MAX_TOKENS", here.longest or MAX_TOKENS, MAX_TOKENS),
         per_minute=_number("PLAYGROUND_PER_MINUTE", 0, 1_000_000) or None,
-        word_lists=_several("PLAYGROUND_WORD_LISTS"),
         votes_dataset=os.environ.get("PLAYGROUND_VOTES_DATASET") or None,
     )
     _check_port(settings.host, settings.port)
@@ -129,10 +127,6 @@ def _number(variable: str, usual: int, most: int) -> int:
     if not given.isdecimal() or not min(1, usual) <= int(given) <= most:
         raise UserError(f"{variable} is {given!r}: give a whole number from {min(1, usual)} to {most}.")
     return int(given)
-
-
-def _several(variable: str) -> tuple[str, ...]:
-    return tuple(text.strip() for text in os.environ.get(variable, "").split(";") if text.strip())
 
 
 def _check_port(host: str, port: int) -> None:

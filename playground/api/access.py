@@ -54,7 +54,7 @@ class Access:
         headers = Headers(scope=scope)
         credentials = self._service.credentials
         if credentials.guard_api and scope["path"] not in _OPEN and not credentials.opens(headers.get("authorization", "")):
-            raise Refused(401, "the API key is missing or wrong: send it as `Authorization: Bearer KEY`", "invalid_api_key")
+            raise Refused(401, "the key is missing or wrong: send it, or NAME:PASSWORD, as `Authorization: Bearer …`", "invalid_api_key")
         if scope["method"] != "POST":
             await self._app(scope, receive, send)
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -24,8 +25,11 @@ _KNOCKS, _KNOCKS_AT_ONCE = 3000, 240
 """Posts a minute, and at once, from one address: fifty open tabs make them; one address alone can't fill the queue at once."""
 _LOGINS = 10
 """Attempts to log in a minute, from one address."""
+_STREAMS = 200
+"""Answers without an end that one address may hold open; a tab has two."""
 _QUEUE_ANSWERS_BUSY = 503
-_ADDRESS = re.compile(r"\s*[a-z+.-]+:", re.IGNORECASE)
+_ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]+:", re.IGNORECASE)
+_ENDLESS = re.compile(r"(/gradio_api)?/(heartbeat/|queue/data|upload_progress|call/)")
 
 _OPEN = re.compile(
     r"/(login|logout|config|theme\.css|robots\.txt|favicon\.ico|manifest\.json|pwa_icon(/\d+)?)?/?"
@@ -57,6 +61,7 @@ class Door:
         self._app, self._upload_bytes, self._beside = app, upload_bytes, beside
         self._addresses = Addresses()
         self._knocks, self._logins = Rates(_KNOCKS, _KNOCKS_AT_ONCE), Rates(_LOGINS)
+        self._streams: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -65,18 +70,25 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers, path = Headers(scope=scope), scope["path"]
+        headers, path, client = Headers(scope=scope), scope["path"], scope.get("client")
+        name = self._addresses.name(client[0] if client else "")
         language = chosen_language(cookie_parser(headers.get("cookie", "")).get(LANGUAGE_COOKIE), headers.get("accept-language"))
         if not (_OPEN.fullmatch(path) or path.startswith(self._beside)):
             await _refuse(send, 404, t(language, "door.nothing"))
         elif scope["method"] == "POST":
-            await self._post(scope, receive, send, headers, language)
-        else:
+            await self._post(scope, receive, send, headers, language, name)
+        elif not _ENDLESS.match(path):
             await self._app(scope, receive, send)
+        elif self._streams[name] >= _STREAMS:
+            await _refuse(send, 429, t(language, "door.busy"), 5.0)
+        else:
+            self._streams[name] += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._streams -= Counter((name,))  # which also forgets a name that has none left
 
-    async def _post(self, scope: Scope, receive: Receive, send: Send, headers: Headers, language: Language) -> None:
-        client = scope.get("client")
-        name = self._addresses.name(client[0] if client else "")
+    async def _post(self, scope: Scope, receive: Receive, send: Send, headers: Headers, language: Language, name: str) -> None:
         wait = self._knocks.take(name) or (self._logins.take(name) if scope["path"].rstrip("/") == "/login" else 0.0)
         if wait:
             await _refuse(send, 429, t(language, "door.often", seconds=_whole(wait)), wait)

@@ -110,11 +110,11 @@ input, button {{ font: inherit; padding: .55rem .7rem; border-radius: .5rem; bor
   background: light-dark(#fff, #1d2027); }}
 button {{ color: #fff; background: var(--go); border-color: var(--go); cursor: pointer; }}
 [role=alert] {{ color: light-dark(#b42318, #ff9b8f); }}
-</style></head><body><form method="post" action="login">
+</style></head><body><main><form method="post" action="login">
 <h1>{title}</h1><p>{why}</p>{wrong}
 <label>{name}<input name="username" autocomplete="username" autofocus required></label>
 <label>{password}<input name="password" type="password" autocomplete="current-password" required></label>
-<button>{enter}</button></form></body></html>
+<button>{enter}</button></form></main></body></html>
 """
 
 

@@ -14,7 +14,8 @@ HOSTILE = (
     "[a](javascript:document.title='owned') [b](data:text/html,<script>1</script>) <svg onload=document.title='owned'> ",
     '![r][x] <a href="javascript:document.title=1">c</a> $$\\href{javascript:document.title=1}{d}$$ ',
     "\\(\\includegraphics{http://192.0.2.1/y}\\) ",
-    "<style>@import 'http://192.0.2.1/z.css'</style> ```html\n<img src=http://192.0.2.1/code.png>\n``` the end of it\n\n[x]: http://192.0.2.1/w",
+    "<style>@import 'http://192.0.2.1/z.css'</style> ```html\n<img src=http://192.0.2.1/code.png>\n``` ",
+    "\\`<img src=http://192.0.2.1/no_code.png>`\n\nthe end of it\n\n[x]: http://192.0.2.1/w",
 )
 """What a model might write to do something in a reader's browser."""
 

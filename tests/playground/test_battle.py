@@ -285,3 +285,12 @@ def test_each_session_has_an_arena_until_it_leaves() -> None:
     arenas.leave("one")
     assert arenas.of("one") is not first
     arenas.leave("never seen")
+
+
+def test_a_thousand_pages_without_a_battle_push_nobody_out(models: Models) -> None:
+    arenas = Arenas()
+    first = arenas.of("one")
+    first.begin(models, "What is 1 plus 2?")
+    for visitor in range(3000):
+        arenas.of(f"visitor {visitor}")
+    assert arenas.of("one") is first

@@ -41,11 +41,21 @@ def test_a_key_of_another_shape_opens_nothing() -> None:
         assert boards.join("thief", key).rounds == []
 
 
-def test_a_thousand_visitors_later_the_longest_unused_board_is_let_go() -> None:
+def test_a_thousand_chats_later_the_longest_unused_board_is_let_go() -> None:
     boards = Boards()
     first = boards.of("0")
     first.begin("one", TWO)
     for visitor in range(1, 1002):
-        boards.of(str(visitor))
+        boards.of(str(visitor)).begin("one", TWO)
     assert not first.busy
     assert boards.of("0") is not first
+
+
+def test_a_thousand_pages_that_say_nothing_push_no_chat_out() -> None:
+    boards = Boards()
+    first = boards.join("0", KEY)
+    first.begin("one", TWO)
+    for visitor in range(1, 3000):
+        boards.join(str(visitor), f"{visitor:032x}")
+    assert boards.of("0") is first
+    assert first.busy

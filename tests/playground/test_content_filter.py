@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelkit.errors import UserError
-from playground.content_filter import BUILTIN, MASK, WordFilter
+from playground.content_filter import BUILTIN, MASK, VARIABLE, WordFilter
 
 FEW = WordFilter(["fuck", "piece of shit", "kill yourself", "他妈的", "傻逼", "3p 视频"])
 
@@ -133,6 +133,18 @@ def test_the_own_lists_are_in_both_languages_and_know_what_is_harmless() -> None
     assert not words.allows("go kill yourself")
     assert not words.allows("你这个傻逼")
     assert words.allows("What is the capital of France? 法国的首都是哪里？ Assess the class in Scunthorpe.")
+
+
+def test_the_environment_names_the_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert WordFilter.here() is None
+    mine = tmp_path / "mine.txt"
+    mine.write_text("blue moon", encoding="utf-8")
+    monkeypatch.setenv(VARIABLE, f"builtin; {mine};")
+    words = WordFilter.here()
+    assert words is not None
+    assert not words.allows("blue moon")
+    assert not words.allows("傻逼")
 
 
 def test_lists_are_read_from_files_and_a_bad_one_is_one_sentence(tmp_path: Path) -> None:

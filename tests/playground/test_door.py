@@ -134,6 +134,27 @@ def test_whoever_knocks_too_often_waits_while_others_come_in() -> None:
     assert asked(behind, ("GET", "/", {}))[0].status_code == 200
 
 
+def test_an_address_may_hold_so_many_streams_open() -> None:
+    async def ask() -> list[int]:
+        ended = asyncio.Event()
+
+        async def endless(request: Request) -> Response:
+            await ended.wait()
+            return Response()
+
+        behind = Starlette(routes=[Route("/{path:path}", endless)], middleware=[Middleware(Door, upload_bytes=0)])
+        transport = httpx.ASGITransport(behind, client=("198.51.100.7", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="https://test") as browser:
+            held = [asyncio.create_task(browser.get(f"/gradio_api/heartbeat/{number}")) for number in range(201)]
+            done, _ = await asyncio.wait(held, return_when=asyncio.FIRST_COMPLETED)
+            assert [task.result().status_code for task in done] == [429]
+            ended.set()
+            await asyncio.gather(*held)
+            return [(await browser.get("/gradio_api/queue/data")).status_code for _ in range(2)]
+
+    assert asyncio.run(ask()) == [200, 200]
+
+
 def test_a_full_queue_is_told_in_the_visitors_language() -> None:
     english, chinese = asked(
         door(),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from hypothesis import given
@@ -19,14 +20,24 @@ def test_a_reply_can_bring_neither_html_nor_images() -> None:
     assert "**bold**" in text
 
 
-@given(st.text("ab `<>&![]()\n;l#t9", max_size=40))
-def test_what_was_typed_comes_back_from_what_is_shown(text: str) -> None:
-    assert fragments.typed(fragments.safe_markdown(text)) == text
+@given(st.text("ab `<>&![]()\n;l#t9~\\/\u200b", max_size=40))
+def test_what_was_typed_comes_back_from_what_is_shown_in_which_no_tag_and_no_image_begins(text: str) -> None:
+    shown = fragments.safe_markdown(text)
+    assert fragments.typed(shown) == text
+    assert not re.search(r"<[A-Za-z/!?]|!\[", shown)
 
 
-def test_code_in_a_reply_stays_as_it_is() -> None:
+def test_code_in_a_reply_reads_as_it_is() -> None:
     text = "`a < b` and\n```html\n<b>\n```\n<b>"
-    assert fragments.safe_markdown(text) == "`a < b` and\n```html\n<b>\n```\n&lt;b>"
+    shown = fragments.safe_markdown(text)
+    assert shown.replace("\u200b", "") == "`a < b` and\n```html\n<b>\n```\n&lt;b>"
+
+
+def test_what_only_looks_like_code_brings_nothing_to_life() -> None:
+    for text in (f"\\`{EVIL}`", f"text ```html\n{EVIL}\n``` more", f"~~~\n```\n~~~\n{EVIL}\n```", "\\`![x](http://192.0.2.1/x.png)`"):
+        shown = fragments.safe_markdown(text)
+        assert "<img" not in shown
+        assert "![" not in shown
 
 
 def test_a_reply_says_what_it_is_waiting_for() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from playground.pace import note, tokens_per_second
 from playground.replies import Candidate, Reply, stream_reply
 from playground.settings import MAX_TOKENS, resolve
 from playground.writers import Writers, masked
+from tests.playground.started import visitor
 
 ASK = [Message(role="user", content="What is 1 plus 2?")]
 
@@ -59,9 +60,8 @@ def test_a_space_is_known_by_its_environment(
     settings = resolve(tmp_path, None, free_port, None)
     assert (settings.host, settings.max_tokens) == (address, longest)
     monkeypatch.setenv("PLAYGROUND_MAX_TOKENS", "64")
-    monkeypatch.setenv("PLAYGROUND_WORD_LISTS", "builtin; mine.txt")
     settings = resolve(tmp_path, "127.0.0.1", free_port, None)
-    assert (settings.host, settings.max_tokens, settings.word_lists) == ("127.0.0.1", 64, ("builtin", "mine.txt"))
+    assert (settings.host, settings.max_tokens) == ("127.0.0.1", 64)
 
 
 @pytest.mark.parametrize("variable", ["PLAYGROUND_MAX_TOKENS", "PLAYGROUND_PER_MINUTE", "GRADIO_SERVER_PORT"])
@@ -82,6 +82,14 @@ def test_replies_are_no_longer_than_the_host_allows_and_its_pace_is_told(models:
     assert tokens_per_second(models)
     assert "tokens a second" in note("en", 5, models)
     assert "词元" in note("zh", 5, models)
+
+
+def test_visitors_of_a_space_without_a_gpu_are_told_so(
+    serve: Callable[..., str], finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPACE_ID", "somebody/playground")
+    client = visitor(serve(finished_run.parent), headers={"accept-language": "zh"})
+    assert "个 CPU 核上运行" in str(client.predict("", api_name="/arrive"))
 
 
 def test_a_reply_never_shows_a_word_of_the_list_not_even_its_beginning() -> None:
