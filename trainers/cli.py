@@ -82,7 +82,7 @@ def run(
                 except Stopped:
                     terminal.say("stopped; the same command goes on from here")
                     raise typer.Exit(130) from None
-            terminal.show(card)
+            terminal.show(card, out)
 
 
 @app.command()

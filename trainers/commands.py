@@ -84,9 +84,7 @@ def request(
         if not checkpoint.is_reward_model(reward):
             raise ModelError(f"{reward} is a language model, but --reward needs a reward model.")
     if stage == "grpo":
-        for term in settings.rewards:
-            if term.name != "reward_model":
-                rewards.find(term.name)
+        rewards.require(term.name for term in settings.rewards)
         if settings.needs_reward_model and reward is None:
             raise UserError("the reward term reward_model needs a reward model: give its checkpoint with --reward, or leave the term out.")
     return Request(stage, settings, out, seed, model, where, reward, tokenizer, strict)
@@ -125,6 +123,8 @@ def run(asked: Request, strategy: Strategy, watcher: Watcher = lambda progress: 
         "data": str(asked.data.resolve()),
         "starts": starts,
     }
+    if code := rewards.code_of(term.name for term in getattr(asked.settings, "rewards", [])):
+        resolved["code"] = code
     digest = folder.digest(asked.stage, resolved)
     if asked.model is None:
         assert asked.tokenizer is not None

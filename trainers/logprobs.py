@@ -11,13 +11,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from modelkit import atomic
-from modelkit.fingerprint import sha256_of_text
+from modelkit.fingerprint import sha256_of_file, sha256_of_text
 from modelkit.scoring.batches import right_pad
 from modelkit.scoring.logits import logits_at
 from trainers.data.order import microbatches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+_LOGPROBS, _HASH = "logprobs.safetensors", "sha256"
 
 
 def reply_logprob_sums(model: PreTrainedModel, sequences: Sequence[Sequence[int]], starts: Sequence[int]) -> Tensor:
@@ -51,8 +53,10 @@ def of_reference(
     folder = None if cache is None else cache / f"reference-{digest.removeprefix('sha256:')[:16]}"
     if folder is not None and folder.is_dir():
         try:
-            return load_file(folder / "logprobs.safetensors")["logprobs"]
-        except (OSError, SafetensorError) as error:
+            if sha256_of_file(folder / _LOGPROBS) != (folder / _HASH).read_text(encoding="utf-8"):
+                raise ValueError(f"{_LOGPROBS} is not as it was written")
+            return load_file(folder / _LOGPROBS)["logprobs"]
+        except (OSError, ValueError, SafetensorError) as error:
             print(f"warning: {folder} is damaged ({error}); the reference's log-probabilities are computed again")
     model = load().eval()
     result = torch.zeros(len(sequences))
@@ -62,5 +66,6 @@ def of_reference(
             result[rows] = reply_logprob_sums(model, [sequences[i] for i in rows], [starts[i] for i in rows]).cpu()
     if folder is not None:
         with atomic.directory(folder) as beside:
-            save_file({"logprobs": result}, beside / "logprobs.safetensors")
+            save_file({"logprobs": result}, beside / _LOGPROBS)
+            (beside / _HASH).write_text(sha256_of_file(beside / _LOGPROBS), encoding="utf-8")
     return result

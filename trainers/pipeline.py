@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from modelkit import atomic, checkpoint
 from modelkit.errors import UserError
 from modelkit.run import Run, RunInfo
-from trainers import folder, report, stages
+from trainers import folder, report, rewards, stages
 from trainers.data import dataset
 from trainers.data.dataset import Counts, Prompt
+from trainers.data.files import HUB, open_source
 from trainers.data.order import hold_out
 from trainers.evaluation import evaluate
 from trainers.job import Job, checked, tokenizer_for
@@ -62,6 +63,10 @@ def run(recipe: Recipe, settings: Settings, watcher: Watcher = lambda progress: 
         raise UserError(f"the recipe {recipe.name} reads data files: name their folder with --data DIR.")
     if settings.base is not None:
         checkpoint.check(settings.base)
+    if recipe.grpo:
+        rewards.require(term.name for term in recipe.grpo.rewards)
+    if settings.data:
+        _require_files(recipe, settings.data)
     settings.out.mkdir(parents=True, exist_ok=True)
     with folder.locked(settings.out) if settings.strategy.rank == 0 else nullcontext():
         if settings.strategy.rank == 0:
@@ -72,11 +77,22 @@ def run(recipe: Recipe, settings: Settings, watcher: Watcher = lambda progress: 
             return pipeline.run()
 
 
+def _require_files(recipe: Recipe, data: Path) -> None:
+    """:raises UserError: for the first data file of any stage that isn't there: better now than after the stages before."""
+    parts = (part for stage in recipe.stages.values() for name in ("data", "replay", "ptx") for part in getattr(stage, name, []))
+    for part in parts:
+        if not part.path.startswith(HUB):
+            open_source(data / part.path)
+
+
 class _Pipeline:
     def __init__(self, recipe: Recipe, settings: Settings, watcher: Watcher) -> None:
         self.recipe, self.settings, self.first = recipe, settings, settings.strategy.rank == 0
+        code = rewards.code_of(term.name for term in (recipe.grpo.rewards if recipe.grpo else []))
         self.digest = folder.digest(
-            recipe.model_dump(exclude={"bars", "title"}), settings.seed, str(settings.base or ""), str(settings.data or "")
+            recipe.model_dump(exclude={"bars", "title"}),
+            *(settings.seed, str(settings.base or ""), str(settings.data or "")),
+            *([code] if code else []),
         )
         self.home = self._open()
         made = [*(["data"] if recipe.world else []), *(["tokenizer"] if recipe.base else [])]

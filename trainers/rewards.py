@@ -10,11 +10,12 @@ import importlib
 import importlib.util
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
 from modelkit.errors import UserError
+from modelkit.fingerprint import sha256_of_file
 
 Reward = Callable[[str, str, str | None], float]
 
@@ -83,6 +84,19 @@ def find(name: str) -> Reward:
     if not callable(function):
         raise UserError(f"{where} has no function {function_name!r}: write {function_name}(prompt, reply, reference) -> float there.")
     return function
+
+
+def require(names: Iterable[str]) -> None:
+    """:raises UserError: for the first of *names* that :func:`find` doesn't find; ``reward_model`` is a checkpoint's matter."""
+    for name in names:
+        if name != "reward_model":
+            find(name)
+
+
+def code_of(names: Iterable[str]) -> dict[str, str]:
+    """The sha256 of each file that one of the rewards called *names* is in: what a result depends on besides its settings."""
+    files = {name.rpartition(":")[0] for name in names}
+    return {file: sha256_of_file(Path(file)) for file in sorted(files) if file.endswith(".py") and Path(file).is_file()}
 
 
 def value(name: str, reward: Reward, prompt: str, reply: str, reference: str | None) -> float:

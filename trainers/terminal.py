@@ -82,9 +82,10 @@ class Terminal:
             print(f"made {checkpoint}")
         print(f"next: {_NEXT.get(info.stage, _TALK).format(checkpoint=checkpoint, run=checkpoint.parent)}")
 
-    def show(self, card: dict[str, Any]) -> None:
-        """The report card."""
+    def show(self, card: dict[str, Any], run: Path) -> None:
+        """The report card, and where the run is."""
         self._console.print(Markdown(to_markdown(card)))
+        print(f"made {run}\nnext: playground page --runs {run}")
 
 
 def describe(counts: Counts) -> str:

@@ -16,6 +16,7 @@ from modelkit.adapter import is_adapter
 from modelkit.errors import UserError
 from modelkit.run import Run
 from trainers import reading, report
+from trainers.pocket import corpus
 from trainers.recipe import Bar
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,6 +98,17 @@ def test_impossible_requests_are_refused(tmp_path: Path) -> None:
     refused("there is no checkpoint at", "run", stories, "--out", tmp_path / "x", "--base", none, "--data", tmp_path, status=3)
     refused("leave --base out", "run", ROOT / "recipes" / "pocket-tiny.yaml", "--out", tmp_path / "x", "--base", tmp_path)
     assert not (tmp_path / "x").exists()
+
+
+def test_what_a_later_stage_lacks_is_said_before_the_first_one_begins(tmp_path: Path) -> None:
+    tiny, out = ROOT / "recipes" / "pocket-tiny.yaml", tmp_path / "x"
+    grpo = "grpo={data: [{path: prompts.jsonl}], rewards: [{name: breif}], steps: 1, lr: 1.0e-3}"
+    refused("there is no reward called 'breif'", "run", tiny, "--out", out, "--set", grpo)
+    (tmp_path / "data").mkdir()
+    corpus.write(corpus.build(seed=0, limit=1), tmp_path / "data")
+    missing = "dpo={data: [{path: gone.jsonl}], steps: 1, lr: 1.0e-3}"
+    refused("there is no data file at", "run", tiny, "--out", out, "--set", missing, "--data", tmp_path / "data", status=4)
+    assert not out.exists()
 
 
 def test_missing_data_is_named_after_the_base_was_checked(tmp_path: Path, shared: Path) -> None:

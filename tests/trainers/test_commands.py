@@ -294,6 +294,15 @@ def test_tokenizers_that_cannot_be_trained_with_are_refused(place: Path, world: 
     refused("they don't belong together", "sft", "-m", tmp_path / "small", "--data", data, "--out", tmp_path / "out")
 
 
+def test_a_tokenizer_without_a_begin_of_sequence_serves(place: Path, world: World, tmp_path: Path) -> None:
+    """As that of Qwen."""
+    tokenizer = checkpoint.load_tokenizer(place / "base")
+    tokenizer.bos_token = None
+    checkpoint.save(world.model(), tokenizer, tmp_path / "base", StageInfo(stage="base"))
+    for command, file in (("pretrain", "text.jsonl"), ("sft", "sft.jsonl")):
+        made(command, "-m", tmp_path / "base", "--data", place / "data" / file, "--out", tmp_path / command)
+
+
 def test_padding_with_the_end_token_does_not_unlearn_stopping(place: Path, world: World, tmp_path: Path) -> None:
     tokenizer = checkpoint.load_tokenizer(place / "base")
     tokenizer.pad_token = tokenizer.eos_token

@@ -101,7 +101,8 @@ def test_check_prints_what_it_found(world: World, tmp_path: Path) -> None:
         f"{file}:2: not valid JSON",
         "rows that fit",
         "holds JSON Lines",
-        "green",
+        "⟦…⟧: the loss looks at these tokens",
+        "⟦a</s>⟧",
     ):
         assert part in output, output
 

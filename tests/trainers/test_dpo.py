@@ -93,9 +93,11 @@ def test_the_reference_is_computed_once_and_not_kept(world: World, tmp_path: Pat
     of_reference(load, "sha256:b", sequences, starts, 1000, tmp_path)
     of_reference(load, "sha256:a", sequences[:3], starts[:3], 1000, tmp_path)
     assert len(loaded) == 3
-    for file in tmp_path.glob("*/logprobs.safetensors"):
-        file.write_bytes(file.read_bytes()[:-5])
-    assert torch.equal(of_reference(load, "sha256:a", sequences, starts, 1000, tmp_path), first)
+    for damage in (lambda content: content[:-5], lambda content: content[:-1] + bytes([content[-1] ^ 1])):
+        for file in tmp_path.glob("*/logprobs.safetensors"):
+            file.write_bytes(damage(file.read_bytes()))
+        assert torch.equal(of_reference(load, "sha256:a", sequences, starts, 1000, tmp_path), first)
+    assert len(loaded) == 5
 
 
 def test_a_stopped_stage_goes_on_bitwise_without_the_reference(world: World, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from trainers.pocket.judge import right_answer
 from trainers.ppo import rollout
 from trainers.recipe import GrpoStage
 from trainers.reward import from_language_model
-from trainers.rewards import BUILT_IN, find, value
+from trainers.rewards import BUILT_IN, code_of, find, value
 from trainers.strategies.plain import Single
 
 
@@ -100,7 +100,10 @@ def test_a_reward_is_a_function_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "my_rewards.py"
     file.write_text("def polite(prompt, reply, reference):\n    return float('please' in reply)\n", encoding="utf-8")
     assert value("polite", find(f"{file}:polite"), "q", "Yes, please.", None) == 1.0
+    before = code_of([f"{file}:polite", "brief", "math:sqrt"])
+    assert list(before) == [str(file)]
     file.write_text("def polite(prompt, reply, reference)\n", encoding="utf-8")
+    assert code_of([f"{file}:polite"]) != before
     with pytest.raises(UserError, match="SyntaxError"):
         find(f"{file}:polite")
 

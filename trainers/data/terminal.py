@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from trainers.data.check import CONTEXTS, Report, histogram
+from trainers.data.check import CONTEXTS, Passage, Report, histogram
 
 _BAR = 40
 _SHOWN = 10
@@ -16,10 +18,11 @@ _LONGEST = 1500
 
 def show(report: Report, context: int | None = None, console: Console | None = None) -> None:
     """Print a report: what the file is, its bad rows by line, how long its rows are, and what would be learnt of the first."""
-    (console or Console(highlight=False)).print(Group(*_parts(report, context)))
+    console = console or Console(highlight=False)
+    console.print(Group(*_parts(report, context, in_colour=console.color_system is not None)))
 
 
-def _parts(report: Report, context: int | None) -> list[RenderableType]:
+def _parts(report: Report, context: int | None, in_colour: bool) -> list[RenderableType]:
     loaded = report.loaded
     facts = Table.grid(padding=(0, 2))
     formats = ", ".join(f"{name} ({count:,})" for name, count in loaded.formats.most_common())
@@ -36,15 +39,21 @@ def _parts(report: Report, context: int | None) -> list[RenderableType]:
         if len(loaded.bad) > _SHOWN:
             parts.append(Text(f"  … and {len(loaded.bad) - _SHOWN:,} more (trainers data convert writes all of them to a file)"))
     parts += [Text(f"\nlength in {report.unit}", style="bold"), _lengths(report), _contexts(report, context)]
-    for passages in report.preview:
-        text = Text()
-        for passage in passages:
-            text.append(passage.text, style="green" if passage.trained else "dim")
-        if len(text) > _LONGEST:
-            text.truncate(_LONGEST)
-            text.append(" …")
-        parts.append(Panel(text, title="first row · green: the loss looks at these tokens", title_align="left"))
+    legend = f"first row · {'green' if in_colour else '⟦…⟧'}: the loss looks at these tokens"
+    parts += [Panel(_preview(passages, in_colour), title=legend, title_align="left") for passages in report.preview]
     return parts
+
+
+def _preview(passages: Sequence[Passage], in_colour: bool) -> Text:
+    """A row as the template writes it; trained passages are green, or in brackets where there are no colours."""
+    text = Text()
+    for passage in passages:
+        shown = f"⟦{passage.text}⟧" if passage.trained and not in_colour else passage.text
+        text.append(shown, style="green" if passage.trained else "dim")
+    if len(text) > _LONGEST:
+        text.truncate(_LONGEST)
+        text.append(" …")
+    return text
 
 
 def _lengths(report: Report) -> Table:
