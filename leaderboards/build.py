@@ -44,9 +44,8 @@ class Leaderboard:
         judged, damaged = of_judgings(collection.judgings)
         people = of_votes(votes)
         notes = [*collection.notes]
-        notes += [f"{len(collection.twins):,} ids are shared by different results: {', '.join(sorted(collection.twins)[:5])}."] * bool(
-            collection.twins
-        )
+        if twins := sorted(collection.twins):
+            notes.append(f"ids that different results share ({len(twins):,}): {', '.join(twins[:5])}{' …' if len(twins) > 5 else ''}.")
         before = None
         try:
             before = changes.read(last) if last else None
@@ -129,6 +128,7 @@ def ratings_records(standings: Sequence[Standing]) -> list[dict[str, Any]]:
             "name": standing.names[row.player],
             "rating": row.rating,
             "ci95": row.ci95,
+            "at_equal_length": standing.equal_length.get(row.player),
             "wins": row.wins,
             "ties": row.ties,
             "losses": row.losses,

@@ -15,6 +15,7 @@ function show(language, theme) {
   root.lang = language;
   root.dataset.theme = theme;
   all("option[data-zh]").forEach(option => { option.textContent = option.dataset[language]; });
+  all("input[data-zh]").forEach(input => { input.placeholder = input.dataset[language]; });
   draw();
 }
 const onClick = (id, action) => { const button = document.getElementById(id); if (button) button.onclick = action; };

@@ -133,20 +133,22 @@ def _against_tokens(board: Board, points: Sequence[tuple[int, int, Cell, int]], 
     return figure.update_xaxes(type="log")
 
 
-def _curves(board: Board) -> Iterator[tuple[str, list[tuple[float, float]]]]:
+def _curves(board: Board) -> Iterator[tuple[Both, list[tuple[float, float]]]]:
     """Name, and (KL, reward) by step, of each stage trained by reinforcement in the runs of the board."""
     runs = {cell.found.run.path: cell.found.run for cells in board.cells for cell in cells if cell and cell.found.run}
     for run in runs.values():
         for stage in run.info.stages:
             if stage.kind == "rl" and stage.copy_of is None and (points := reward_and_kl(run, stage.name)):
-                yield f"{run.path.resolve().name} · {stage.title.get('en', stage.name)}", points
+                titles = (stage.title.get(language, stage.name) for language in ("en", "zh"))
+                yield Both(*(f"{run.path.resolve().name} · {title}" for title in titles)), points
 
 
-def _reward_kl(curves: Sequence[tuple[str, list[tuple[float, float]]]], language: str) -> go.Figure:
+def _reward_kl(curves: Sequence[tuple[Both, list[tuple[float, float]]]], language: str) -> go.Figure:
     import plotly.graph_objects as go
 
     traces = []
-    for (name, points), colour in zip(curves[:MOST], COLOURS, strict=False):
+    for (title, points), colour in zip(curves[:MOST], COLOURS, strict=False):
+        name = title.of(language)
         dots = {"color": colour, "size": 5, "opacity": 0.4}
         traces.append(
             go.Scatter(

@@ -41,7 +41,7 @@ def ratings(standing: Standing, board: Board, place: int) -> Grid:
         Head([Both("Games", "对局")]),
         Head([Both("Wins · ties · losses", "胜 · 平 · 负")]),
     ]
-    controlled = {row.player: row.rating for row in standing.controlled.rows} if standing.controlled else {}
+    controlled = standing.equal_length
     rows = []
     for row in standing.ratings.rows:
         if row.rating is None:

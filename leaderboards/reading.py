@@ -34,7 +34,10 @@ def _results(file: Path) -> tuple[list[Result], list[str]]:
     except UnicodeDecodeError:
         raise DataError(f"{file} is no result file: it is no UTF-8 text.") from None
     if opencompass.matches(text):
-        return opencompass.read(text, file.stem.removeprefix("summary_"))
+        found, lacking = opencompass.read(text, file.stem.removeprefix("summary_"))
+        if not found:
+            raise DataError(f"{file} has no figure of any model: let OpenCompass summarise a work folder that has results.")
+        return found, lacking
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
@@ -50,6 +53,8 @@ def _results(file: Path) -> tuple[list[Result], list[str]]:
     version = content.get("format")
     if isinstance(version, int) and version > FORMAT:
         raise DataError(f"{file} has format {version}, this version reads {FORMAT}: use the version that wrote it, or a newer one.")
+    if "tasks" not in content:
+        raise DataError(f"{file} is no result file: it is laid out like none of evalkit's, lm-eval's, lighteval's and OpenCompass'.")
     return [Result.read(file)], []
 
 

@@ -57,6 +57,12 @@ class Standing:
     elo: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     agreements: list[Agreement] = field(default_factory=list)
 
+    @property
+    def equal_length(self) -> dict[str, float]:
+        """The rating at equal length of each player that has one."""
+        rows = self.controlled.rows if self.controlled else []
+        return {row.player: row.rating for row in rows if row.rating is not None}
+
 
 def of_votes(votes: Iterable[Vote]) -> Standing | None:
     """What people said, in blind votes that nobody has rejected; two bad replies are a tie. ``None`` without any vote.

@@ -102,7 +102,7 @@ class Store:
             self._url = sql.make_url(url)
             self.name = self._url.database or "" if self._sqlite else self._url.render_as_string(hide_password=True)
             if self._sqlite and not create and not Path(self.name).is_file():
-                raise UserError(f"there is no store at {self.name}: name one with --store, by its path or its URL.")
+                raise UserError(f"there is no store at {self.name}: name one by its path or its URL.")
             wait = {"timeout": _BUSY_SECONDS} if self._sqlite else {"connect_timeout": _BUSY_SECONDS}
             self._engine = sql.create_engine(self._url, connect_args=wait, pool_pre_ping=not self._sqlite)
         except (ArgumentError, NoSuchModuleError):

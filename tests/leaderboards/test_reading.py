@@ -75,9 +75,11 @@ def test_other_harnesses_scores_are_marked_and_never_share_a_column_with_ours(tm
 
 def test_a_newer_format_a_cut_file_and_another_layout_are_told_in_a_sentence(tmp_path: Path) -> None:
     for text, expected in (
-        ('{"format": 2, "id": "x"}', "has format 2, this version reads 1"),
         ('{"format": 1, "id": "x', "cut off"),
+        ('{"format": 7, "id": "x"}', "has format 7, this version reads 1"),
         ("[]", "holds no JSON object"),
+        ('{"a": 1}', "laid out like none of"),
+        (OPENCOMPASS.splitlines()[0] + "\n", "has no figure of any model"),
         (json.dumps({"results": {"a|0": 3}, "config_general": []}), "looks like lighteval"),
     ):
         file = tmp_path / "results_x.json"

@@ -112,3 +112,16 @@ def test_a_build_writes_the_page_the_script_and_the_figures_and_says_what_change
     assert [[field.lines[0].en for field in row.fields if field] for row in changed] == [
         ["pocket.choice · perplexity · 0-shot", "changed", "0.2500", "0.5000", "0.2500"]
     ]
+
+
+def test_the_columns_that_rank_stand_first(tmp_path: Path, make_run, write_result) -> None:
+    for name in ("one", "two", "six"):
+        tasks = {"own": {**choice(0.5), "data": f"sha256:{name}"}, "common": choice(0.5)}
+        write_result(make_run(tmp_path / name).evaluations() / name, tasks, "sft", f"sha256:{name}")
+    grid = views.overview(make_board(collect([tmp_path])))
+    assert [head.lines[0].en for head in grid.heads] == ["Model", "Rank", "Over chance", "common", "own", "own", "own"]
+    assert [[field.lines[0].en if field else "–" for field in row.fields[2:]] for row in grid.rows] == [
+        ["50.0 % ★", "50.0 %", "–", "–"],
+        ["50.0 % ★", "–", "50.0 %", "–"],
+        ["50.0 % ★", "–", "–", "50.0 %"],
+    ]
