@@ -70,7 +70,7 @@ def request(
             "pretraining starts from a checkpoint (-m DIR) or from nothing, with a tokenizer (--tokenizer DIR): give one of both."
         )
     where, given = _data(data)
-    settings = load_section(SECTIONS[stage], config, overrides, given)
+    settings: Any = load_section(SECTIONS[stage], config, overrides, given)
     if not settings.data:
         why = f"{data} is a folder: name one of its files" if data else f"there is no data to train {stage} on: name a file"
         raise UserError(f"{why} with --data, or list files under data in the settings.")

@@ -275,12 +275,13 @@ def _context(model: PreTrainedModel, settings: Optimisation) -> int:
 
     :raises UserError: for more, and for a model without such a number (ALiBi) where none is set.
     """
-    own = getattr(model.config, "max_position_embeddings", None)
-    if own is None and settings.max_length is None:
+    own: int | None = getattr(model.config, "max_position_embeddings", None)
+    wanted = settings.max_length or own
+    if wanted is None:
         raise UserError(f"models of type {model.config.model_type} know no longest row: set max_length.")
-    if own is not None and settings.max_length is not None and settings.max_length > own:
-        raise UserError(f"max_length is {settings.max_length}, and the model was made for {own} tokens: set it to that at most.")
-    return int(settings.max_length or own)
+    if own is not None and wanted > own:
+        raise UserError(f"max_length is {wanted}, and the model was made for {own} tokens: set it to that at most.")
+    return wanted
 
 
 def _tell_epochs(lengths: Sequence[int], settings: Optimisation) -> None:

@@ -174,6 +174,7 @@ def test_a_wrong_recipe_is_refused_by_file_and_field(tmp_path: Path, change: Cal
 def test_overrides_reach_their_field(tmp_path: Path) -> None:
     loaded = reading.load(_recipe(tmp_path, lambda text: text), ["ppo.steps=3", "sft.betas=[0.5, 0.9]", "seed=4"])
     assert loaded.ppo is not None
+    assert loaded.sft is not None
     assert (loaded.ppo.steps, loaded.sft.betas, loaded.seed) == (3, (0.5, 0.9), 4)
 
 
