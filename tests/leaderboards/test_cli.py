@@ -74,3 +74,17 @@ def test_a_model_s_results_become_the_metadata_of_its_card(tmp_path: Path, write
     index = yaml.safe_load(done.output.strip().strip("-"))["model-index"]
     assert index[0]["results"][0]["dataset"] == {"type": "mmlu", "name": "mmlu@hendrycks", "args": {"num_few_shot": 5}}
     assert index[0]["results"][0]["metrics"][0]["value"] == 0.5
+
+
+def test_the_card_s_model_is_named_by_path_run_and_stage_title_or_fingerprint(tmp_path: Path, make_run, write_result) -> None:
+    run = make_run(tmp_path / "pocket")
+    write_result(run.evaluations() / "a", {"t": choice(0.25)}, "/elsewhere/then/sft", "sha256:5f5f5f5f5f")
+    write_result(run.evaluations() / "b", {"t": choice(0.75)}, "/elsewhere/then/rl", "sha256:71717171")
+
+    def card(model: str) -> str:
+        done = CliRunner().invoke(app, ["card", str(run.path), "-m", model])
+        return str(yaml.safe_load(done.output.strip().strip("-"))["model-index"][0]["name"]) if done.exit_code == 0 else done.stderr
+
+    names = (str(run.path / "sft"), "pocket/sft", "pocket · SFT", "sha256:5f5f5f5f5f", "5f5f5f5f", "/elsewhere/then/sft")
+    assert [card(name) for name in names] == ["sft"] * len(names)
+    assert card("nobody") == "error: no model here is called nobody: name one of pocket · SFT, pocket · RL.\n"

@@ -18,6 +18,8 @@ from leaderboards.cli import app
 from leaderboards.collect import collect
 from tests.leaderboards.conftest import choice
 
+FORBIDDEN: Any = httpx.Response(403, request=httpx.Request("POST", "https://hub.example"))
+
 
 class Hub:
     """Remembers what it is given, or refuses."""
