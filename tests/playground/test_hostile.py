@@ -339,5 +339,5 @@ def test_what_models_runs_and_visitors_say_is_only_text_in_the_browser(
         assert browser.title() != "owned"
         assert browser.locator("#pg-chat-1 img, #pg-chat-1 iframe, #pg-chat-1 script, #pg-chat-1 form, #pg-chat-1 object").count() == 0
         targets = browser.eval_on_selector_all("#pg-columns a", "links => links.map(link => link.href)")
-        assert not [target for target in targets if not target.startswith(("http://", "https://", "mailto:"))]
+        assert not [target for target in targets if target and not target.startswith(("http://", "https://", "mailto:"))]
     models.close()
