@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from playground.texts import t
 
@@ -45,7 +46,8 @@ def main() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    server = subprocess.Popen([sys.executable, "-m", "playground", "page", "--runs", str(asked.runs), "--port", port, "--no-train"])
+    command = [sys.executable, "-m", "playground", "page", "--runs", str(asked.runs), "--port", port, "--no-train", "--training", "1"]
+    server = subprocess.Popen(command)
     address = f"http://127.0.0.1:{port}/"
     try:
         wait_for(address)
@@ -61,7 +63,7 @@ def main() -> None:
 
 
 def take(browser: Browser, address: str, name: str, options: dict[str, Any], out: Path) -> None:
-    """Chat in four columns and write ``<name>.png``; in the plain view write one picture for each other tab, too."""
+    """Chat in four columns and write ``<name>.png``; in the plain view use each other tab, too, and write a picture of it."""
     page = browser.new_page(**{"viewport": {"width": 1440, "height": 900}, "locale": "en-US", **options})
     page.goto(address)
     page.locator("#pg-send:not([disabled])").wait_for(timeout=120_000)
@@ -76,8 +78,35 @@ def take(browser: Browser, address: str, name: str, options: dict[str, Any], out
     for tab in TABS if not options else ():
         page.get_by_role("tab", name=t("en", f"tab.{tab}"), exact=True).click()
         page.wait_for_timeout(5000)
-        page.screenshot(path=out / f"{tab}.png")
+        if tab == "arena":
+            page.locator("#pg-arena-next").click()
+            page.locator("#pg-vote-a:not([disabled])").click(timeout=120_000)
+            page.wait_for_timeout(5000)
+        if tab == "microscope":
+            page.locator("#pg-microscope-chat").click()
+            page.locator(".pg-likelier, .pg-unlikelier").first.click(timeout=120_000)
+            page.locator(".pg-alternatives tbody tr").first.wait_for(timeout=120_000)
+        page.screenshot(path=out / f"{tab}.png", full_page=tab == "microscope")
+        if tab == "train":
+            fill_in(page)
+            page.screenshot(path=out / "train-form.png")
     page.close()
+
+
+def fill_in(page: Page) -> None:
+    """A training of a few steps that begins with the SFT checkpoint, on a file of a visitor's own."""
+    rows = [{"prompt": f"What is {number} plus 8?", "response": f"It is {number + 8}."} for number in range(200)]
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    page.locator("#pg-new-job button").first.click()
+    page.locator("#pg-job-start input").click()
+    page.get_by_role("option", name="/sft)").first.click()
+    for stage in ("rm", "rl"):
+        page.locator("#pg-job-stages label").filter(has_text=t("en", f"stage.{stage}")).locator("input").uncheck()
+    page.locator("#pg-job-steps input").fill("40")
+    page.locator("#pg-job-upload input[type=file]").set_input_files({"name": "sums.jsonl", "mimeType": "text/plain", "buffer": content})
+    page.locator(".pg-first ins").first.wait_for(timeout=120_000)
+    page.locator(".pg-plan").first.wait_for(timeout=120_000)
+    page.wait_for_timeout(5000)
 
 
 def take_site(browser: Browser, runs: Path, out: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from leaderboards.votes.agreement import FEWEST
 from playground.estimate import StageEstimate
-from playground.jobs import Jobs
+from playground.jobs import Standing
 from playground.people import Agreement, Ballots, Share
 from playground.texts import Language, duration, stage_name, t
 
@@ -19,28 +19,24 @@ _LONGEST = 1500
 _BAD_SHOWN = 3
 
 
-def status(language: Language, jobs: Jobs, name: str) -> str:
-    """Where the job called *name* stands, not escaped; empty for a run that is no job's, and while its own progress says more."""
-    state = jobs.state(name)
-    if state is None or state in ("running", "done"):
+def status(language: Language, standing: Standing | None) -> str:
+    """Where a job stands, not escaped; empty for a run that is no job's, and while its own progress says more."""
+    if standing is None or standing.state in ("running", "done"):
         return ""
-    job = next(job for job in jobs.ordered() if job.name == name)
-    place = jobs.waiting().index(name) + 1 if state == "queued" else 0
-    return t(language, f"job.state.{state}", place=place, message=job.failure or "")
+    return _state(language, standing)
 
 
-def queue(language: Language, jobs: Jobs) -> str:
+def queue(language: Language, standings: Sequence[Standing]) -> str:
     """Everything unfinished, in the order of its coming; empty while that is one training at most."""
-    shown = [(job.name, jobs.state(job.name)) for job in jobs.ordered()]
-    unfinished = [(name, state) for name, state in shown if state in ("queued", "running", "stopping", "paused")]
+    unfinished = [one for one in standings if one.state in ("queued", "running", "stopping", "paused")]
     if len(unfinished) < 2:
         return ""
-    waiting = jobs.waiting()
-    items = "".join(
-        f"<li><b>{escape(name)}</b> {t(language, f'job.state.{state}', place=waiting.index(name) + 1 if name in waiting else 0)}</li>"
-        for name, state in unfinished
-    )
+    items = "".join(f"<li><b>{escape(one.name)}</b> {escape(_state(language, one))}</li>" for one in unfinished)
     return f'<div class="pg-jobs"><p class="pg-title">{t(language, "job.queue")}</p><ol>{items}</ol></div>'
+
+
+def _state(language: Language, standing: Standing) -> str:
+    return t(language, f"job.state.{standing.state}", place=standing.place, message=standing.failure)
 
 
 def begun(language: Language, name: str) -> str:

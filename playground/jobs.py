@@ -6,6 +6,7 @@ lost with the page: the next one finds it at work, or goes on with what was left
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import sys
@@ -32,6 +33,8 @@ MOST_UNFINISHED = 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _TICK_SECONDS = 1.0
 
+_log = logging.getLogger(__name__)
+
 
 class Job(BaseModel):
     """One order. ``base`` is the checkpoint to start from, ``data`` says that the files in the run's ``data`` are trained on.
@@ -51,6 +54,16 @@ class Job(BaseModel):
     wanted: Literal["run", "pause", "stop"] = "run"
     failure: str | None = None
     pid: int | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a job stands; ``place`` is that in the queue, from 1, and ``failure`` the sentence that it ended with."""
+
+    name: str
+    state: State
+    place: int | None = None
+    failure: str | None = None
 
 
 @dataclass
@@ -104,6 +117,14 @@ class Jobs:
         with self._lock:
             return [kept.job for kept in sorted(self._kept.values(), key=lambda kept: kept.job.submitted)]
 
+    def standings(self) -> list[Standing]:
+        """Where each job stands, the oldest first, all at one moment."""
+        with self._lock:
+            waiting = self.waiting()
+            places = {name: place for place, name in enumerate(waiting, start=1)}
+            kept = [self._kept[job.name] for job in self.ordered()]
+            return [Standing(one.job.name, self._state(one), places.get(one.job.name), one.job.failure) for one in kept]
+
     def state(self, name: str) -> State | None:
         """Where a job stands; ``None`` for a run that is no job's."""
         with self._lock:
@@ -116,7 +137,8 @@ class Jobs:
 
     def waiting(self) -> list[str]:
         """The jobs in the queue, the next one first."""
-        return [job.name for job in self.ordered() if self.state(job.name) == "queued"]
+        with self._lock:
+            return [job.name for job in self.ordered() if self.state(job.name) == "queued"]
 
     def check_name(self, name: str) -> None:
         """:raises UserError: when a job can't be called so."""
@@ -175,14 +197,20 @@ class Jobs:
 
     def _work(self) -> None:
         while not self._closed.wait(_TICK_SECONDS):
-            with self._lock:
-                self._tick()
+            try:
+                with self._lock:
+                    self._tick()
+            except OSError:
+                _log.exception("the queue of trainings could not go on; it tries again")
 
     def _tick(self) -> None:
-        """Note which processes have ended, and begin as many jobs as there is room for."""
-        for kept in self._kept.values():
-            if kept.job.pid is not None and not kept.process.running:
-                self._note_end(kept)
+        """Note which processes have ended and which jobs' folders are gone, and begin as many jobs as there is room for."""
+        idle = [name for name, kept in self._kept.items() if not kept.process.running]
+        for name in idle:
+            if not (self.run(name) / NOTE).exists():
+                del self._kept[name]
+            elif self._kept[name].job.pid is not None:
+                self._note_end(self._kept[name])
         room = self.at_once - self.others() - sum(kept.process.running for kept in self._kept.values())
         for name in self.waiting()[: max(0, room)]:
             self._begin(self._kept[name])

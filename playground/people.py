@@ -67,7 +67,8 @@ def ballots(store: Votes) -> Ballots:
     counts = store.counts()
     accepted = [vote for vote in store.votes("accepted") if no_preference(vote) is None]
     training = sum(1 for _ in part_of(accepted, "train"))
-    return Ballots(*(counts.get(status, 0) for status in ("new", "accepted", "rejected")), training, len(accepted) - training)
+    new, taken, rejected = (counts.get(status, 0) for status in ("new", "accepted", "rejected"))
+    return Ballots(new, taken, rejected, training, len(accepted) - training)
 
 
 def judges(models: Models) -> list[Entry]:

@@ -73,10 +73,12 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         fresh = _Fresh(seen)
         names = services.watches.names()
         kept: dict[str, Any] = {} if chosen in names else {"value": names[0] if names else None}
-        state = jobs.state(watch.run.name) if jobs and watch else None
-        standing = job_cards.status(language, jobs, watch.run.name) if jobs and watch else ""
-        shown = fragments.stepper(language, watch, (ours and trainer.running) or state == "running", failure, standing)
-        listed = job_cards.queue(language, jobs) if jobs else ""
+        standings = jobs.standings() if jobs else []
+        own = next((one for one in standings if watch and one.name == watch.run.name), None)
+        state = own.state if own else None
+        starting = (ours and trainer.running) or state == "running"
+        shown = fragments.stepper(language, watch, starting, failure, job_cards.status(language, own))
+        listed = job_cards.queue(language, standings)
         return [
             fresh("run", tuple(names), lambda: gr.Dropdown(choices=names, visible=len(names) > 1, **kept)),
             fresh("steps", shown, lambda: shown),
@@ -92,24 +94,22 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
     def start() -> None:
         services.trainer.start()
 
-    def control(name: str) -> Callable[[str | None], None]:
-        """The handler that pauses, resumes or stops the job on show."""
+    def control(act: Callable[[str], None]) -> Callable[[str | None], None]:
+        """The handler that does something with the job on show."""
 
-        def act(chosen: str | None) -> None:
-            watch = services.watches.of(chosen)
+        def handler(chosen: str | None) -> None:
             with visitor.told():
-                if jobs and watch:
-                    getattr(jobs, name)(watch.run.name)
+                act(chosen or "")
 
-        return act
+        return handler
 
     outputs = [run, steps, again, *buttons.values(), queue, *plots, said, report, seen]
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
     gr.on([page.load, timer.tick, run.change], refresh, [seen, run], outputs, **quiet)
     again.click(start, None, None, **quiet).then(refresh, [seen, run], outputs, **quiet)
-    for name, button in buttons.items():
-        done = button.click(control(name), run, None, **{**quiet, "api_visibility": "undocumented"}, api_name=f"train_{name}")
-        done.then(refresh, [seen, run], outputs, **quiet)
+    for name, act in {"pause": jobs.pause, "resume": jobs.resume, "stop": jobs.stop}.items() if jobs else ():
+        told: dict[str, Any] = {**quiet, "api_visibility": "undocumented", "api_name": f"train_{name}"}
+        buttons[name].click(control(act), run, None, **told).then(refresh, [seen, run], outputs, **quiet)
 
 
 class _Fresh:

@@ -181,6 +181,7 @@ class _Events:
     def begin(self, recipe: str, request: gr.Request, *values: Any) -> tuple[str, str, Any]:
         """Put the training into the queue, and show its run."""
         with visitor.told():
+            visitor.admit(self._services.admission, request)
             form = self._form(recipe, *values)
             drafted = job_form.draft(form, self._services.models)
             self._jobs.submit(job_form.job_of(form, drafted), drafted.recipe, drafted.files)

@@ -48,6 +48,7 @@ def build(page: gr.Blocks, tab: gr.Tab, services: Services, jobs: Jobs, store: S
     def train(chosen: str | None, steps: float, request: gr.Request) -> tuple[str, Any]:
         """Put the training into the queue, and show its run."""
         with visitor.told(), tempfile.TemporaryDirectory() as folder:
+            visitor.admit(services.admission, request)
             job = people.train(store, services.models, jobs, chosen or "", int(steps), Path(folder))
         names = services.watches.names()
         return job_cards.begun(visitor.language(request), job.name), gr.Dropdown(choices=names, value=job.name, visible=len(names) > 1)

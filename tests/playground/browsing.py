@@ -1,4 +1,4 @@
-"""What tests do in a browser: open the page, ask, go to a tab."""
+"""What tests do in a browser: open the page, ask, go to a tab, look for what keeps people out."""
 
 from __future__ import annotations
 
@@ -34,3 +34,18 @@ def answered(page: Any, columns: int = 4) -> None:
     for column in range(1, columns + 1):
         page.locator(f"#pg-chat-{column} .pg-reward").last.wait_for(timeout=60_000)
     page.locator("#pg-send").wait_for(timeout=60_000)
+
+
+NOT_OURS = ["scrollable-region-focusable"]
+"""Rules that only Gradio's own scrolling boxes break."""
+
+
+def findings(page: Any, axe: str) -> list[str]:
+    """The rules of accessibility that the page breaks as it is now, each with the places; *axe* is the script of axe-core."""
+    page.evaluate(axe)
+    rules = {rule: {"enabled": False} for rule in NOT_OURS}
+    found = page.evaluate(
+        "rules => axe.run({exclude: ['.vega-embed']}, {runOnly: ['wcag2a', 'wcag2aa'], rules})",
+        rules,
+    )
+    return [f"{rule['id']}: {node['target']} {node['failureSummary']}" for rule in found["violations"] for node in rule["nodes"]]

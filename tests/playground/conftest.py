@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +25,8 @@ from tests.playground.browsing import Visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+AXE = "axe-core@4.10.3"
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +104,21 @@ def visit(chromium: Browser) -> Iterator[Visit]:
     for context in contexts:
         context.close()
     assert errors == []
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The script of axe-core, fetched from the npm registry once for each test process; without npm or the registry its tests skip."""
+    if shutil.which("npm") is None:
+        pytest.skip("there is no npm on this machine, which fetches axe-core")
+    folder = tmp_path_factory.mktemp("axe")
+    done = subprocess.run(["npm", "pack", AXE, "--silent"], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        pytest.skip(f"{AXE} can't be fetched from the npm registry")
+    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+        script = archive.extractfile("package/axe.min.js")
+        assert script is not None
+        return script.read().decode()
 
 
 def _is_trouble(message: Any) -> bool:

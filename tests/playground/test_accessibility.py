@@ -1,52 +1,15 @@
-"""What axe-core finds on every tab, in light and in dark: labels, roles, contrast; and that the keyboard reaches things in order.
-
-axe-core is fetched from the npm registry, once for each test process; without npm or the registry the test is skipped.
-"""
+"""What axe-core finds on every tab, in light and in dark: labels, roles, contrast; and that the keyboard reaches things in order."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.playground.browsing import Visit, answered, ask, tab
+from tests.playground.browsing import Visit, answered, ask, findings, tab
 
 pytestmark = pytest.mark.browser
-
-AXE = "axe-core@4.10.3"
-NOT_OURS = ["scrollable-region-focusable"]
-"""Rules that only Gradio's own scrolling boxes break."""
-
-
-@pytest.fixture(scope="session")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The script, as text."""
-    if shutil.which("npm") is None:
-        pytest.skip("there is no npm on this machine, which fetches axe-core")
-    folder = tmp_path_factory.mktemp("axe")
-    done = subprocess.run(["npm", "pack", AXE, "--silent"], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode:
-        pytest.skip(f"{AXE} can't be fetched from the npm registry")
-    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
-        script = archive.extractfile("package/axe.min.js")
-        assert script is not None
-        return script.read().decode()
-
-
-def findings(page: Any, axe: str) -> list[str]:
-    """The rules broken, each with the places."""
-    page.evaluate(axe)
-    rules = {rule: {"enabled": False} for rule in NOT_OURS}
-    found = page.evaluate(
-        "rules => axe.run({exclude: ['.vega-embed']}, {runOnly: ['wcag2a', 'wcag2aa'], rules})",
-        rules,
-    )
-    return [f"{rule['id']}: {node['target']} {node['failureSummary']}" for rule in found["violations"] for node in rule["nodes"]]
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])

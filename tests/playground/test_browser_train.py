@@ -16,7 +16,7 @@ from playground.leaderboard import LiveBoard
 from playground.models import Models
 from playground.settings import Settings
 from playground.training import Trainer, Watches
-from tests.playground.browsing import Visit, ask, shown, tab
+from tests.playground.browsing import Visit, ask, findings, shown, tab
 from tests.playground.conftest import wait_until
 from tests.playground.test_people import vote
 
@@ -99,3 +99,20 @@ def test_the_reward_model_learns_from_votes_and_agreement_is_shown(page: tuple[A
     wait_until(lambda: jobs.state("votes-1") in ("done", "failed"), PATIENCE / 1000)
     assert jobs.state("votes-1") == "done", jobs.ordered()[0].failure
     browser.locator("#pg-votes-agreement td").filter(has_text="votes-1").wait_for(timeout=PATIENCE)
+
+
+def test_the_forms_are_for_everybody_and_fit_a_phone(page: tuple[Any, Jobs], axe: str) -> None:
+    browser, _ = page
+    for colours in ("light", "dark"):
+        browser.emulate_media(color_scheme=colours, reduced_motion="reduce")
+        browser.reload()
+        browser.locator("#pg-head").wait_for()
+        tab(browser, "train")
+        for section in ("#pg-new-job", "#pg-votes-job"):
+            browser.locator(f"{section} button").first.click()
+        browser.locator("#pg-votes-begin").wait_for()
+        browser.wait_for_timeout(500)
+        assert findings(browser, axe) == [], colours
+    browser.set_viewport_size({"width": 390, "height": 844})
+    browser.wait_for_timeout(500)
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 390

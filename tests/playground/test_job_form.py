@@ -15,7 +15,9 @@ from playground.estimate import estimate
 from playground.job_form import Form, draft, job_of
 from playground.models import Models
 
-CHATS = [{"messages": [{"role": "user", "content": f"What is {i} + 1?"}, {"role": "assistant", "content": str(i + 1)}]} for i in range(20)]
+CHATS: list[dict[str, Any]] = [
+    {"messages": [{"role": "user", "content": f"What is {i} + 1?"}, {"role": "assistant", "content": str(i + 1)}]} for i in range(20)
+]
 PAIRS = [{"messages": CHATS[i]["messages"][:1], "chosen": str(i + 1), "rejected": "I won't say."} for i in range(20)]
 QUICK = Form("pocket", "quick", stages=("base", "sft", "rm", "rl"), steps=20)
 

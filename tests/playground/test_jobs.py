@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from modelkit import atomic
 from modelkit.errors import UserError
 from playground import jobs as queue
 from playground.curves import read_progress
-from playground.jobs import Job, Jobs
+from playground.jobs import Job, Jobs, Standing
 from playground.models import Models
 from playground.run_process import RunProcess
 from tests.playground.conftest import wait_until
@@ -176,13 +177,21 @@ def test_nothing_begins_beside_the_pages_own_training(pretended: None, tmp_path:
     assert jobs.state("mine") == "running"
 
 
+def test_a_job_whose_folder_the_operator_has_deleted_is_forgotten(pretended: None, tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path, 1, others=lambda: 1)
+    order(jobs, "mine")
+    shutil.rmtree(tmp_path / "mine")
+    jobs._tick()
+    assert jobs.standings() == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failure_names_no_folder_of_the_server(pretended: None, tmp_path: Path) -> None:
     jobs = Jobs(tmp_path, 1)
     order(jobs, "mine")
     Pretended.alive[tmp_path / "mine"].end("failed", f"{tmp_path}/mine/data is empty.")
     jobs._tick()
-    (job,) = jobs.ordered()
-    assert job.failure == "mine/data is empty."
+    assert jobs.standings() == [Standing("mine", "failed", None, "mine/data is empty.")]
 
 
 def test_a_job_compares_with_people_after_training_and_its_command_says_how_to_train(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from leaderboards.votes.export import held_out
 from leaderboards.votes.store import Store
+from modelkit.chat import Message
 from modelkit.errors import UserError
 from modelkit.fingerprint import sha256_of_messages
 from modelkit.records import Side, Vote
@@ -21,10 +22,10 @@ from trainers.reading import load
 
 def vote(number: int, winner: str = "a") -> Vote:
     """A vote for the reply that is polite."""
-    prompt = {"role": "user", "content": f"What is {number} plus 2?"}
+    prompt = Message(role="user", content=f"What is {number} plus 2?")
     sides = []
     for reply in (f"It is {number + 2}, gladly.", "No."):
-        messages = [prompt, {"role": "assistant", "content": reply}]
+        messages = [prompt, Message(role="assistant", content=reply)]
         sides.append(Side(checkpoint="pocket/sft", fingerprint="sha256:0", messages=messages, sha256=sha256_of_messages(messages)))
     return Vote(id=f"{number:016x}", time=float(number), session="s", a=sides[0], b=sides[1], winner=winner, seconds=60.0)
 

@@ -37,4 +37,4 @@ def test_durations_read_well() -> None:
 
 def test_a_stage_of_another_recipe_keeps_its_name() -> None:
     assert texts.stage_name("zh", "rm") == "奖励模型"
-    assert texts.stage_name("zh", "dpo") == "dpo"
+    assert texts.stage_name("zh", "orpo") == "orpo"

@@ -24,7 +24,7 @@ ROWS = [{"instruction": f"What is {i} + 1?", "output": str(i + 1)} for i in rang
 
 def values(**changes: Any) -> list[Any]:
     """What the form's fields hold."""
-    usual = {"recipe": "pocket-tiny", "name": "mine", "start": "", "offered": [], "uploads": None}
+    usual: dict[str, Any] = {"recipe": "pocket-tiny", "name": "mine", "start": "", "offered": [], "uploads": None}
     usual |= {"stages": ["base", "sft"], "steps": 20, "lora": -1, "strategy": "auto", "processes": 1}
     return list({**usual, **changes}.values())
 
@@ -43,7 +43,8 @@ def training(free_port: int, finished_run: Path, tmp_path: Path, fake_trainer: t
 
     from playground.ui.app import Services, build, launch
 
-    runs, data, opened = tmp_path / "runs", tmp_path / "data", []
+    opened: list[Any] = []
+    runs, data = tmp_path / "runs", tmp_path / "data"
     runs.mkdir()
     data.mkdir()
     (data / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
