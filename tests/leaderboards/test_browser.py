@@ -122,6 +122,7 @@ def test_plots_and_texts_follow_the_language_and_the_colours(look) -> None:
     page.locator("#plot-radar-0 .plot svg").first.wait_for()
     assert "humanities" in " ".join(legend.all_text_contents())
     page.locator("#language").click()
+    page.locator("#plot-radar-0").scroll_into_view_if_needed()
     page.locator("#plot-radar-0").get_by_text("人文").first.wait_for()
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.locator("#theme").click()
