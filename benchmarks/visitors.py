@@ -34,6 +34,8 @@ from typing import Any
 import httpx
 from gradio_client.utils import apply_diff  # type: ignore[import-untyped]
 
+from playground.texts import LANGUAGES, t
+
 ROOT = Path(__file__).resolve().parent.parent
 REFRESH_SECONDS, MAX_TOKENS = 2.0, 64
 COLUMNS = ("sft", "rl", "base")
@@ -48,6 +50,7 @@ class Seen:
     whole: list[float] = field(default_factory=list)
     loads: list[float] = field(default_factory=list)
     votes: int = 0
+    empty: int = 0
     wrong: Counter[str] = field(default_factory=Counter)
 
 
@@ -145,10 +148,12 @@ class Visitor:
                 if first is None and _words(output[0]):
                     first = time.perf_counter() - clicked
         self._seen.whole.append(time.perf_counter() - clicked)
-        if first is None:
-            self._seen.wrong[f"{name} said nothing"] += 1
-        else:
+        if first is not None:
             self._seen.first.append(first)
+        elif any(t(language, "reply.empty") in str(output) for language in LANGUAGES):
+            self._seen.empty += 1
+        else:
+            self._seen.wrong[f"{name} said nothing"] += 1
 
     async def _do(self, name: str, *values: Any) -> None:
         async for _ in self._ask(self._events[name], *values):
@@ -251,7 +256,9 @@ def main() -> None:
     print(f"{'seconds':24s} {'n':>7s} {'median':>8s} {'p95':>8s} {'max':>8s}")
     for name, seconds in (("page and settings loaded", seen.loads), ("first token of a column", seen.first), ("its last", seen.whole)):
         print(_row(name, seconds))
-    print(f"votes: {seen.votes} · memory of the page at the end: {memory:,.0f} MiB · errors: {seen.wrong.total()}")
+    print(
+        f"empty replies: {seen.empty} · votes: {seen.votes} · memory of the page at the end: {memory:,.0f} MiB · errors: {seen.wrong.total()}"
+    )
     for what, times in seen.wrong.most_common(10):
         print(f"  {times} × {what}")
     sys.exit(1 if seen.wrong else 0)
