@@ -113,7 +113,7 @@ def _lay_out(services: Services, i18n: gr.I18n) -> Face:
             info=i18n("job.steps.info"),
             value=None,
             precision=0,
-            minimum=1,
+            minimum=0,
             maximum=MOST_STEPS,
             elem_id="pg-job-steps",
         )
@@ -207,7 +207,7 @@ class _Events:
     ) -> Form:
         files = datasets.chosen(self._services.data, offered or [], uploads or [], UPLOAD_BYTES)
         rank = None if lora in (None, _AS_RECIPE) else int(lora)
-        return Form(recipe, name or "", start or None, tuple(stages or ()), files, rank, steps, strategy, int(processes))
+        return Form(recipe, name or "", start or None, tuple(stages or ()), files, rank, steps or None, strategy, int(processes))
 
     def _free_name(self) -> str:
         numbers = range(1, len(self._jobs.ordered()) + 2)
