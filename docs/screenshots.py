@@ -100,6 +100,7 @@ def fill_in(page: Page) -> None:
     page.locator("#pg-new-job button").first.click()
     page.locator("#pg-job-start input").click()
     page.get_by_role("option", name="/sft)").first.click()
+    page.locator("#pg-job-stages label").filter(has_text=t("en", "stage.base")).locator("input:not(:checked)").wait_for(timeout=120_000)
     for stage in ("rm", "rl"):
         page.locator("#pg-job-stages label").filter(has_text=t("en", f"stage.{stage}")).locator("input").uncheck()
     page.locator("#pg-job-steps input").fill("40")

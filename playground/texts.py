@@ -282,7 +282,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "job.stages": ("Stages", "阶段"),
     "job.steps": ("Steps of each stage", "每个阶段的步数"),
-    "job.steps.info": ("Empty or 0: as the recipe says", "留空或填 0 则按配方"),
+    "job.steps.info": ("0: as the recipe says", "0 表示按配方"),
     "job.lora": ("LoRA", "LoRA"),
     "job.lora.info": ("Small adapters instead of all weights", "用小的适配器代替全部权重"),
     "job.lora.recipe": ("as the recipe says", "按配方"),

@@ -111,7 +111,7 @@ def _lay_out(services: Services, i18n: gr.I18n) -> Face:
         steps = gr.Number(
             label=i18n("job.steps"),
             info=i18n("job.steps.info"),
-            value=None,
+            value=0,
             precision=0,
             minimum=0,
             maximum=MOST_STEPS,

@@ -67,6 +67,7 @@ def test_a_job_of_20_steps_is_trained_and_talked_to(page: tuple[Any, Jobs], tmp_
     browser.locator("#pg-new-job button").first.click()
     browser.locator("#pg-job-steps input").fill("20")
     choose(browser, "pg-job-start", "SFT (pocket/sft)")
+    browser.locator("#pg-job-stages label").filter(has_text="Base").locator("input:not(:checked)").wait_for(timeout=PATIENCE)
     for stage in ("Reward model", "PPO"):
         browser.locator("#pg-job-stages label").filter(has_text=stage).locator("input").uncheck()
     upload = tmp_path / "sums.jsonl"

@@ -99,7 +99,7 @@ def test_a_recipe_shows_its_stages_and_a_plan_says_what_they_need(training: Serv
     stages = client.predict("pocket-methods", "", api_name="/job_recipe")
     assert stages["value"] == ["base", "sft", "rm", "rl", "dpo", "kto", "grpo"]
     assert client.predict("pocket/sft", ["base", "rm", "dpo"], api_name="/job_start") == ["rm", "dpo"]
-    for steps in (20, 0, None):  # an empty field sends one of the last two
+    for steps in (20, 0, None):
         assert "single" in client.predict(*values(start="pocket/sft", stages=["rm"], steps=steps), api_name="/job_plan")
     assert "needs a reward model" in refused(client, *values(start="pocket/sft", stages=["rl"]), api_name="/job_plan")
 
