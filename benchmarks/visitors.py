@@ -256,9 +256,8 @@ def main() -> None:
     print(f"{'seconds':24s} {'n':>7s} {'median':>8s} {'p95':>8s} {'max':>8s}")
     for name, seconds in (("page and settings loaded", seen.loads), ("first token of a column", seen.first), ("its last", seen.whole)):
         print(_row(name, seconds))
-    print(
-        f"empty replies: {seen.empty} · votes: {seen.votes} · memory of the page at the end: {memory:,.0f} MiB · errors: {seen.wrong.total()}"
-    )
+    print(f"empty replies: {seen.empty} · votes: {seen.votes} · memory of the page at the end: {memory:,.0f} MiB")
+    print(f"errors: {seen.wrong.total()}")
     for what, times in seen.wrong.most_common(10):
         print(f"  {times} × {what}")
     sys.exit(1 if seen.wrong else 0)

@@ -181,7 +181,7 @@ def test_an_endpoint_is_the_operators_to_name_in_whatever_field_a_visitor_puts_o
         client.submit(api_name="/column_1").result(timeout=120)
         raw(address, "GET", f"/gradio_api/file={server}/v1/models")
         raw(address, "GET", f"/gradio_api/proxy={server}/v1/models")
-        raw(address, "GET", "/config", **{"x-forwarded-host": server, "host": server.removeprefix("http://"), "x-direct-url": server})
+        raw(address, "GET", "/config", b"", **{"x-forwarded-host": server, "host": server.removeprefix("http://"), "x-direct-url": server})
         file = {"path": f"{server}/a.jsonl", "url": f"{server}/a.jsonl", "meta": {"_type": "gradio.FileData"}}
         for number in events(address).values():
             assert join(address, number, [file] * 8, "visitor")[0] == 400
