@@ -91,10 +91,7 @@ def test_a_dry_run_names_what_would_go_and_sends_nothing(site: Path, hub: type[H
     ("refusal", "expected"),
     [
         (LocalTokenNotFoundError("no token"), "hf auth login"),
-        (
-            HfHubHTTPError("403 Forbidden", response=httpx.Response(403, request=httpx.Request("POST", "https://hub.example"))),
-            "403 Forbidden",
-        ),
+        (HfHubHTTPError("403 Forbidden", response=FORBIDDEN), "403 Forbidden"),
         (OSError("no route to host"), "no route to host"),
     ],
 )
