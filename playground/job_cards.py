@@ -41,7 +41,7 @@ def _state(language: Language, standing: Standing) -> str:
 
 def begun(language: Language, name: str) -> str:
     """A job was put into the queue."""
-    return _line(t(language, "job.begun", name=name))
+    return line(t(language, "job.begun", name=name))
 
 
 def data(language: Language, reports: Mapping[str, Report]) -> str:
@@ -105,7 +105,7 @@ def plan(language: Language, stages: Sequence[StageEstimate]) -> str:
 def votes(language: Language, counted: Ballots) -> str:
     """How many votes there are to learn from."""
     counts = t(language, "votes.counts", **{name: f"{count:,}" for name, count in vars(counted).items()})
-    return _line(counts) + (_line(t(language, "votes.accept")) if counted.new else "")
+    return line(counts) + (line(t(language, "votes.accept")) if counted.new else "")
 
 
 def agreement(language: Language, found: Sequence[Agreement]) -> str:
@@ -114,7 +114,7 @@ def agreement(language: Language, found: Sequence[Agreement]) -> str:
         return ""
     heads = [t(language, "job.name"), t(language, "votes.before"), t(language, "votes.after"), t(language, "votes.p")]
     rows = [(one.job, _share(language, one.before), _share(language, one.after), f"{one.p:.3g}") for one in found]
-    few = _line(t(language, "votes.few", n=FEWEST)) if min(one.before.n for one in found) < FEWEST else ""
+    few = line(t(language, "votes.few", n=FEWEST)) if min(one.before.n for one in found) < FEWEST else ""
     return _table(t(language, "votes.agreement"), heads, rows) + few
 
 
@@ -128,7 +128,8 @@ def _size(count: float) -> str:
     return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"
 
 
-def _line(text: str) -> str:
+def line(text: str) -> str:
+    """A sentence."""
     return f'<p class="pg-state">{escape(text)}</p>'
 
 

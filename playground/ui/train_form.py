@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from modelkit.errors import UserError
 from playground import datasets, job_cards, job_form
 from playground.estimate import estimate
 from playground.job_form import LORA_RANKS, MOST_STEPS, STRATEGIES, Form
@@ -171,12 +172,14 @@ class _Events:
             return job_cards.data(visitor.language(request), reports)
 
     def plan(self, recipe: str, request: gr.Request, *values: Any) -> str:
-        """What the training will need; a sentence where it can't be made so."""
-        with visitor.told():
+        """What the training will need; a sentence in its place while the form, half filled in perhaps, can't be trained."""
+        try:
             form = self._form(recipe, *values)
             drafted = job_form.draft(form, self._services.models)
             stages = estimate(drafted.recipe, drafted.start, form.strategy, form.processes)
-            return job_cards.plan(visitor.language(request), stages)
+        except UserError as error:
+            return job_cards.line(str(error))
+        return job_cards.plan(visitor.language(request), stages)
 
     def begin(self, recipe: str, request: gr.Request, *values: Any) -> tuple[str, str, Any]:
         """Put the training into the queue, and show its run."""
