@@ -15,20 +15,20 @@ from typer.core import TyperGroup
 from modelkit.device import prepare_process
 from modelkit.errors import UserError, one_sentence
 from playground.api.limits import Limits
-from playground.chat_settings import ChatSettings
-from playground.content_filter import WordFilter
-from playground.credentials import Credentials
-from playground.host import Host
+from playground.chat.settings import ChatSettings
+from playground.guard.content_filter import WordFilter
+from playground.guard.credentials import Credentials
+from playground.hosting.host import Host
 from playground.settings import POCKET_RECIPE, Settings, resolve, with_training
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from leaderboards.votes.store import Store
-    from playground.jobs import Jobs
+    from playground.hosting.vote_sync import VoteSync
     from playground.models import Models
-    from playground.training import Trainer
-    from playground.vote_sync import VoteSync
+    from playground.training.jobs import Jobs
+    from playground.training.watch import Trainer
 
 
 class _PageByDefault(TyperGroup):
@@ -149,12 +149,12 @@ def chat(
 def run(settings: Settings, with_api: bool = False) -> None:
     """Show the page until ^C, SIGTERM or a closed terminal, then stop the trainer this process has started."""
     from leaderboards.votes.store import Store, address
-    from playground import zero_gpu
-    from playground.admission import PER_ADDRESS, Admission
     from playground.endpoints import Served
+    from playground.guard.admission import PER_ADDRESS, Admission
+    from playground.hosting import zero_gpu
     from playground.leaderboard import LiveBoard
     from playground.models import Models
-    from playground.training import Trainer, Watches
+    from playground.training.watch import Trainer, Watches
     from playground.ui.app import Services, build, launch
 
     served = tuple(Served.parse(text, settings.endpoint_key_env) for text in settings.endpoints)
@@ -208,7 +208,7 @@ def run(settings: Settings, with_api: bool = False) -> None:
 
 def _sync(votes: Store, settings: Settings) -> VoteSync:
     """Votes kept in the operator's dataset as well."""
-    from playground.vote_sync import VoteSync
+    from playground.hosting.vote_sync import VoteSync
 
     assert settings.votes_dataset
     return VoteSync(votes, settings.votes_dataset, settings.runs / ".pushed")
@@ -217,7 +217,7 @@ def _sync(votes: Store, settings: Settings) -> VoteSync:
 def _jobs(settings: Settings, trainer: Trainer) -> Jobs | None:
     """The queue of trainings that visitors order, where they may."""
     from leaderboards.votes.store import VARIABLE, address
-    from playground.jobs import Jobs
+    from playground.training.jobs import Jobs
 
     if not settings.training:
         return None

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from evalkit.models.server import Endpoint
 from modelkit.chat import Message
 from modelkit.errors import UserError
-from playground.chat_settings import ChatSettings
-from playground.replies import FRAME_SECONDS, Draft, Reply
+from playground.chat.replies import FRAME_SECONDS, Draft, Reply
+from playground.chat.settings import ChatSettings
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam

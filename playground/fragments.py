@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from html import escape
 
-from playground.curves import Progress, RunWatch, Sample, StageLog
-from playground.replies import Reply
+from playground.chat.replies import Reply
 from playground.reward_bar import bar, signed
 from playground.texts import Language, duration, stage_name, t
-from playground.training import Trainer
+from playground.training.curves import Progress, RunWatch, Sample, StageLog
+from playground.training.watch import Trainer
 
 _CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)", re.DOTALL)
 _BREAK = "\u200b"

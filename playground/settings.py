@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from modelkit.errors import UserError
-from playground.host import Host
+from playground.hosting.host import Host
 
 if TYPE_CHECKING:
     from playground.models import Models

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from modelkit.chat import Message
 from modelkit.errors import UserError
-from playground.chat_settings import ChatSettings
+from playground.chat.replies import Reply, stream_reply
+from playground.chat.settings import ChatSettings
 from playground.models import Entry, Models
-from playground.replies import Reply, stream_reply
 
 HELP = """\
 /system TEXT    set the system prompt (nothing: remove it) and begin anew

@@ -9,11 +9,11 @@ from typing import Literal
 from modelkit.chat import Message
 from modelkit.errors import UserError
 from modelkit.run import StageKind
-from playground.chat_settings import ChatSettings
-from playground.content_filter import WordFilter
+from playground.chat.replies import Draft, Reply, finished, stream_reply
+from playground.chat.settings import ChatSettings
 from playground.endpoints import PREFIX, Served
+from playground.guard.content_filter import WordFilter
 from playground.models import Models
-from playground.replies import Draft, Reply, finished, stream_reply
 from playground.settings import MAX_TOKENS
 from playground.texts import Language
 
@@ -21,7 +21,7 @@ WriterKind = StageKind | Literal["endpoint"]
 
 
 ReplyStream = Callable[[Models, str, Sequence[Message], ChatSettings, Callable[[], bool]], Iterator[Reply]]
-"""What answers for a checkpoint, as :func:`playground.replies.stream_reply` does."""
+"""What answers for a checkpoint, as :func:`playground.chat.replies.stream_reply` does."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Writers:
         return self.models.defaults() or [other.id for other in self.served]
 
     def write(self, checkpoint: str, messages: Sequence[Message], settings: ChatSettings, cancelled: Callable[[], bool]) -> Iterator[Reply]:
-        """The reply of whoever is called *checkpoint*, as :func:`playground.replies.stream_reply` gives it."""
+        """The reply of whoever is called *checkpoint*, as :func:`playground.chat.replies.stream_reply` gives it."""
         settings = replace(settings, max_tokens=min(settings.max_tokens, self.longest))
         if checkpoint.startswith(PREFIX):
             replies = self._ask(checkpoint, messages, settings, cancelled)

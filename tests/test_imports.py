@@ -89,7 +89,7 @@ def test_some_libraries_are_imported_in_one_place_only() -> None:
             "typer": path.name == "cli.py",
             "click": path.name == "cli.py",
             "colossalai": path == Path("trainers/strategies/colossal.py"),
-            "spaces": path == Path("playground/zero_gpu.py"),
+            "spaces": path == Path("playground/hosting/zero_gpu.py"),
         }
         return places.get(library, True)
 

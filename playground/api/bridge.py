@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from modelkit.generation.engine import Engine
 from modelkit.generation.requests import Piece, Reply, Request, Sample
-from playground.content_filter import WordFilter
+from playground.guard.content_filter import WordFilter
 
 INTERVAL_SECONDS = 0.01
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from modelkit.chat import Message
 from playground.api.limits import Limits
 from playground.api.refusals import Refused
-from playground.rates import Rates
+from playground.guard.rates import Rates
 
 
 def check_texts(limits: Limits, texts: Sequence[str]) -> None:

@@ -25,8 +25,8 @@ from playground.api.limits import Limits
 from playground.api.meters import Meters
 from playground.api.refusals import Refused
 from playground.api.wishes import Drawn
-from playground.content_filter import WordFilter
-from playground.credentials import OPEN, Credentials
+from playground.guard.content_filter import WordFilter
+from playground.guard.credentials import OPEN, Credentials
 from playground.models import Entry, Loaded, LoadedReward, Models
 
 Result = TypeVar("Result")

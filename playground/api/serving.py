@@ -16,7 +16,7 @@ import uvicorn
 
 from playground.api.app import create
 from playground.api.service import Service
-from playground.credentials import Credentials
+from playground.guard.credentials import Credentials
 
 
 def serve_until_stopped(service: Service, listener: socket.socket, drain_seconds: float, preload: bool) -> None:

@@ -13,19 +13,19 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from playground import texts
-from playground.admission import Admission
 from playground.api.beside import API_PATHS, Beside
-from playground.arena import Arenas
-from playground.boards import Boards
-from playground.credentials import OPEN, Credentials
+from playground.arena.visits import Arenas
+from playground.chat.boards import Boards
+from playground.chat.replies import stream_reply
 from playground.endpoints import Served
-from playground.jobs import Jobs
+from playground.guard.admission import Admission
+from playground.guard.credentials import OPEN, Credentials
 from playground.leaderboard import PATH, LiveBoard
 from playground.leaderboard import beside as leaderboard_page
 from playground.models import Models
-from playground.replies import stream_reply
 from playground.settings import MAX_TOKENS, UPLOAD_BYTES, Settings
-from playground.training import Trainer, Watches
+from playground.training.jobs import Jobs
+from playground.training.watch import Trainer, Watches
 from playground.ui import arena, chat, leaderboard, microscope, train
 from playground.ui.door import MAX_WAITING, Door
 from playground.ui.front import Front
@@ -37,7 +37,7 @@ from playground.writers import Writers
 
 if TYPE_CHECKING:
     from leaderboards.votes.store import Store
-    from playground.zero_gpu import ZeroGpu
+    from playground.hosting.zero_gpu import ZeroGpu
 
 Result = TypeVar("Result")
 

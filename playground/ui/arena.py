@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from modelkit.errors import UserError
-from playground import fragments, reveal
-from playground.arena import Arena, Ballot
-from playground.battle import Winner
-from playground.reply_card import Neighbour, reply_card
+from playground import fragments
+from playground.arena import reveal
+from playground.arena.battle import Winner
+from playground.arena.visits import Arena, Ballot
+from playground.chat.reply_card import Neighbour, reply_card
 from playground.settings import MAX_PROMPT_CHARACTERS
 from playground.texts import LANGUAGES, Language, t
 from playground.ui import visitor

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from playground.chat_settings import PRESETS
+from playground.chat.settings import PRESETS
 from playground.ui.chat_events import Events
 from playground.ui.chat_face import lay_out
 from playground.ui.sharing import Sharing

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from playground import fragments, transcript
-from playground.chat_settings import ChatSettings, Setting
-from playground.conversation import Board
-from playground.host import Host
-from playground.links import read_link, write_link
-from playground.pace import note
+from playground import fragments
+from playground.chat import transcript
+from playground.chat.conversation import Board
+from playground.chat.links import read_link, write_link
+from playground.chat.settings import ChatSettings, Setting
+from playground.hosting.host import Host
+from playground.hosting.pace import note
 from playground.prompts import examples
 from playground.settings import COLUMNS
 from playground.texts import Language, t

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from modelkit.errors import UserError
-from playground.chat_settings import PRESETS, ChatSettings, Setting
+from playground.chat.settings import PRESETS, ChatSettings, Setting
 from playground.settings import COLUMNS, MAX_CANDIDATES, MAX_PROMPT_CHARACTERS
 from playground.ui.picker import picker
 from playground.ui.signals import signal

@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 
 from playground import fragments
-from playground.conversation import Board, Round
-from playground.reply_card import Neighbour, reply_card
+from playground.chat.conversation import Board, Round
+from playground.chat.reply_card import Neighbour, reply_card
 from playground.texts import Language
 from playground.writers import Writers
 

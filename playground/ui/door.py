@@ -12,8 +12,8 @@ from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from playground.addresses import Addresses
-from playground.rates import Rates
+from playground.guard.addresses import Addresses
+from playground.guard.rates import Rates
 from playground.texts import Language, t
 from playground.ui.visitor import LANGUAGE_COOKIE, chosen_language
 

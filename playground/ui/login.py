@@ -19,7 +19,7 @@ from starlette.requests import Request, cookie_parser
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from playground.credentials import Credentials
+from playground.guard.credentials import Credentials
 from playground.texts import Language, t
 from playground.ui.visitor import LANGUAGE_COOKIE, chosen_language
 

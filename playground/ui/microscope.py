@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from modelkit.errors import UserError
-from playground import microscope
-from playground.microscope import Reading
-from playground.microscope_card import alternatives, card
+from playground.microscope import reading as microscope
+from playground.microscope.card import alternatives, card
+from playground.microscope.reading import Reading
 from playground.prompts import examples
 from playground.settings import MAX_PROMPT_CHARACTERS
 from playground.texts import Language, t

@@ -12,7 +12,7 @@ import gradio as gr
 
 from modelkit.errors import UserError
 from modelkit.fingerprint import fingerprint
-from playground.sharing import conversations, names
+from playground.chat.sharing import conversations, names
 from playground.texts import t
 from playground.ui import visitor
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from playground import fragments, job_cards
-from playground.curves import RunWatch, thinned
-from playground.jobs import State
+from playground import fragments
+from playground.training import job_cards
+from playground.training.curves import RunWatch, thinned
+from playground.training.jobs import State
 from playground.ui import train_form, train_votes, visitor
 from playground.ui.theme import STAGE_COLOURS
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from modelkit.errors import UserError
-from playground import datasets, job_cards, job_form
-from playground.estimate import estimate
-from playground.job_form import LORA_RANKS, MOST_STEPS, STRATEGIES, Form
-from playground.jobs import Jobs
 from playground.settings import UPLOAD_BYTES
 from playground.texts import stage_name, t
+from playground.training import datasets, job_cards, job_form
+from playground.training.estimate import estimate
+from playground.training.job_form import LORA_RANKS, MOST_STEPS, STRATEGIES, Form
+from playground.training.jobs import Jobs
 from playground.ui import visitor
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _lay_out(services: Services, i18n: gr.I18n) -> Face:
 
 
 class _Events:
-    """The form's handlers. What a visitor's browser sends is checked by :mod:`playground.job_form`, whatever its lists have offered."""
+    """The form's handlers. What a visitor's browser sends is checked by :mod:`playground.training.job_form`."""
 
     def __init__(self, services: Services, jobs: Jobs, face: Face) -> None:
         self._services, self._jobs, self._face = services, jobs, face

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from playground import job_cards, people
-from playground.jobs import Jobs
+from playground.training import job_cards, people
+from playground.training.jobs import Jobs
 from playground.ui import visitor
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import gradio as gr
 
 from modelkit.errors import UserError
-from playground.admission import Admission
+from playground.guard.admission import Admission
 from playground.texts import LANGUAGES, Language, language_of, t
 
 LANGUAGE_COOKIE, THEME_COOKIE = "pg-language", "pg-theme"

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.types import ASGIApp
 
-from playground.boards import Boards
+from playground.chat.boards import Boards
 from playground.leaderboard import LiveBoard
 from playground.models import Models
 from playground.settings import Settings
-from playground.training import Trainer, Watches
+from playground.training.watch import Trainer, Watches
 from tests.playground import fake_run
 from tests.playground.browsing import Visit
 

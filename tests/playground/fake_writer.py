@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from modelkit.chat import Message
-from playground.chat_settings import ChatSettings
-from playground.replies import Candidate, Reply
+from playground.chat.replies import Candidate, Reply
+from playground.chat.settings import ChatSettings
 
 
 @dataclass

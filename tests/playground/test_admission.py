@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelkit.errors import UserError
-from playground.addresses import Addresses
-from playground.admission import PER_SESSION, Admission
-from playground.content_filter import WordFilter
-from playground.credentials import Credentials
-from playground.rates import Rates
+from playground.guard.addresses import Addresses
+from playground.guard.admission import PER_SESSION, Admission
+from playground.guard.content_filter import WordFilter
+from playground.guard.credentials import Credentials
+from playground.guard.rates import Rates
 
 
 class Clock:

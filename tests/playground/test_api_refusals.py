@@ -18,7 +18,7 @@ from modelkit.generation.sampling import Sampling
 from playground.api.app import create
 from playground.api.limits import Limits
 from playground.api.service import Service
-from playground.credentials import Credentials
+from playground.guard.credentials import Credentials
 from playground.models import Loaded, Models
 from tests.playground import fake_run
 

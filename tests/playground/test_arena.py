@@ -16,7 +16,7 @@ from modelkit.records import Vote
 from playground.leaderboard import LiveBoard
 from playground.models import Models
 from playground.settings import Settings
-from playground.training import Trainer, Watches
+from playground.training.watch import Trainer, Watches
 from playground.ui.arena import WINNERS
 
 if TYPE_CHECKING:

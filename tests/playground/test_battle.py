@@ -16,11 +16,11 @@ from leaderboards.votes.store import Tally
 from modelkit.errors import UserError
 from modelkit.fingerprint import sha256_of_messages
 from modelkit.records import Vote
-from playground.arena import Arena, Arenas, contests
-from playground.battle import Battle, Winner, draw
+from playground.arena.battle import Battle, Winner, draw
+from playground.arena.visits import Arena, Arenas, contests
+from playground.chat.replies import Reply
 from playground.models import Models
 from playground.prompts import Prompt, queued
-from playground.replies import Reply
 from tests.playground.fake_writer import FakeWriter
 
 WINNERS: list[Winner] = ["a", "b", "tie", "both_bad"]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from playground.boards import Boards
+from playground.chat.boards import Boards
 
 KEY = "0123456789abcdef" * 2
 TWO = ["pocket/sft", "pocket/rl", None, None]

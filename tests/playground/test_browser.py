@@ -11,7 +11,7 @@ import pytest
 
 from playground.models import Models
 from playground.settings import Settings
-from playground.training import Trainer
+from playground.training.watch import Trainer
 from tests.playground import fake_run
 from tests.playground.browsing import Visit, ask, shown, tab
 

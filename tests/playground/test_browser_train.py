@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from leaderboards.votes.store import VARIABLE, Store
-from playground.jobs import Jobs
 from playground.leaderboard import LiveBoard
 from playground.models import Models
 from playground.settings import Settings
-from playground.training import Trainer, Watches
+from playground.training.jobs import Jobs
+from playground.training.watch import Trainer, Watches
 from tests.playground.browsing import Visit, ask, findings, shown, tab
 from tests.playground.conftest import wait_until
 from tests.playground.test_people import vote

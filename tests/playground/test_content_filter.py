@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelkit.errors import UserError
-from playground.content_filter import BUILTIN, MASK, VARIABLE, WordFilter
+from playground.guard.content_filter import BUILTIN, MASK, VARIABLE, WordFilter
 
 FEW = WordFilter(["fuck", "piece of shit", "kill yourself", "他妈的", "傻逼", "3p 视频"])
 

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelkit.errors import UserError
-from playground.chat_settings import ChatSettings
-from playground.conversation import Board
-from playground.replies import Reply
+from playground.chat.conversation import Board
+from playground.chat.replies import Reply
+from playground.chat.settings import ChatSettings
 from tests.playground.fake_writer import FakeWriter
 
 TWO = ["pocket/sft", "pocket/rl", None, None]

@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from playground.curves import LogReader, Progress, RunWatch, thinned
+from playground.training.curves import LogReader, Progress, RunWatch, thinned
 
 
 def line(**event: object) -> str:

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from playground.credentials import Credentials
+from playground.guard.credentials import Credentials
 from playground.texts import t
 from playground.ui.door import Door
 from playground.ui.login import COOKIE, Login

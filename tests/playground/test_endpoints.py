@@ -13,10 +13,10 @@ import pytest
 
 from modelkit.chat import Message
 from modelkit.errors import UserError
-from playground.chat_settings import ChatSettings
+from playground.chat.replies import Reply
+from playground.chat.settings import ChatSettings
 from playground.endpoints import Served
 from playground.models import Models
-from playground.replies import Reply
 from playground.writers import Writers
 
 ASK = [Message(role="user", content="What is 1 plus 2?")]

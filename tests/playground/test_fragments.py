@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from playground import fragments
-from playground.curves import Progress, RunWatch, Sample, StageLog
-from playground.replies import Reply
+from playground.chat.replies import Reply
+from playground.training.curves import Progress, RunWatch, Sample, StageLog
 
 EVIL = "<img src=x onerror=alert(1)>"
 

@@ -18,13 +18,13 @@ import pytest
 
 from leaderboards.votes.store import Store
 from modelkit.run import Run, RunInfo
-from playground.admission import Admission
-from playground.content_filter import WordFilter
-from playground.credentials import OPEN, Credentials
 from playground.endpoints import Served
+from playground.guard.admission import Admission
+from playground.guard.content_filter import WordFilter
+from playground.guard.credentials import OPEN, Credentials
 from playground.models import Models
 from playground.texts import t
-from playground.training import Trainer
+from playground.training.watch import Trainer
 from tests.playground.browsing import Visit, ask, shown, tab
 from tests.playground.speaker import HOSTILE, speaker
 from tests.playground.started import SETTINGS, chat, visitor
@@ -37,7 +37,7 @@ SCRIPT = '<script>document.title="owned"</script><img src=x onerror=\'document.t
 def page(free_port: int, finished_run: Path, models: Models, tmp_path: Path) -> Iterator[Page]:
     """The page with everything that it has in public: ``page(**services) -> address``."""
     from playground.settings import Settings
-    from playground.training import Watches
+    from playground.training.watch import Watches
     from playground.ui import app
 
     pages, store = [], Store(f"sqlite:///{tmp_path / 'votes.sqlite'}")
@@ -216,7 +216,7 @@ def test_of_a_thousand_requests_at_once_most_are_told_to_wait_and_then_others_ar
 
 def test_a_full_queue_says_that_many_people_are_here(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     going = threading.Event()
-    monkeypatch.setattr("playground.microscope.examine", lambda *_: going.wait(120))
+    monkeypatch.setattr("playground.microscope.reading.examine", lambda *_: going.wait(120))
     address = page()
     number = events(address)["microscope_look"]
 

@@ -15,13 +15,13 @@ from modelkit.chat import Message
 from modelkit.errors import UserError
 from playground.api.app import create
 from playground.api.service import Service
-from playground.chat_settings import ChatSettings
-from playground.content_filter import WordFilter
-from playground.credentials import Credentials
-from playground.host import CPU_SPACE_TOKENS, Host
+from playground.chat.replies import Candidate, Reply, stream_reply
+from playground.chat.settings import ChatSettings
+from playground.guard.content_filter import WordFilter
+from playground.guard.credentials import Credentials
+from playground.hosting.host import CPU_SPACE_TOKENS, Host
+from playground.hosting.pace import note, tokens_per_second
 from playground.models import Models
-from playground.pace import note, tokens_per_second
-from playground.replies import Candidate, Reply, stream_reply
 from playground.settings import MAX_TOKENS, resolve
 from playground.writers import Writers, masked
 from tests.playground.started import visitor

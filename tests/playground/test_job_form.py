@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from modelkit.errors import UserError
-from playground import datasets, job_cards, job_form
-from playground.estimate import estimate
-from playground.job_form import Form, draft, job_of
 from playground.models import Models
+from playground.training import datasets, job_cards, job_form
+from playground.training.estimate import estimate
+from playground.training.job_form import Form, draft, job_of
 
 CHATS: list[dict[str, Any]] = [
     {"messages": [{"role": "user", "content": f"What is {i} + 1?"}, {"role": "assistant", "content": str(i + 1)}]} for i in range(20)

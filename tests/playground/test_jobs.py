@@ -17,11 +17,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from modelkit import atomic
 from modelkit.errors import UserError
-from playground import jobs as queue
-from playground.curves import read_progress
-from playground.jobs import Job, Jobs, Standing
 from playground.models import Models
-from playground.run_process import RunProcess
+from playground.training import jobs as queue
+from playground.training.curves import read_progress
+from playground.training.jobs import Job, Jobs, Standing
+from playground.training.run_process import RunProcess
 from tests.playground.conftest import wait_until
 from trainers.recipe import Mixture, Recipe, RewardStage
 

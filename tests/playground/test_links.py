@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playground.chat_settings import ChatSettings, Setting
-from playground.links import read_link, write_link
+from playground.chat.links import read_link, write_link
+from playground.chat.settings import ChatSettings, Setting
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_./", min_size=1, max_size=20)
 HUNDREDTHS = st.integers(1, 100).map(lambda value: value / 100)

@@ -10,11 +10,11 @@ import torch
 from modelkit.chat import Message, encode_chat
 from modelkit.errors import UserError
 from playground.api.tokens import TokenTexts
-from playground.divergence import exact_kl
-from playground.microscope import MAX_REPLY_TOKENS, Alternative, Reading, Token, default_pair, examine, go_on, legible, write
-from playground.microscope_card import alternatives, card
+from playground.microscope.card import alternatives, card
+from playground.microscope.divergence import exact_kl
+from playground.microscope.reading import MAX_REPLY_TOKENS, Alternative, Reading, Token, default_pair, examine, go_on, legible, write
+from playground.microscope.sentences import sentences
 from playground.models import Models
-from playground.sentences import sentences
 
 PROMPT, REPLY = "What is <b>five</b>?", "It is seven. 热的反义词是冷。Twelve 🦊!"
 BEFORE, AFTER = "pocket/sft", "pocket/rl"

@@ -14,9 +14,9 @@ from modelkit.chat import Message
 from modelkit.errors import UserError
 from modelkit.fingerprint import sha256_of_messages
 from modelkit.records import Side, Vote
-from playground import job_cards, people
-from playground.jobs import AGREEMENT, Jobs
 from playground.models import Models
+from playground.training import job_cards, people
+from playground.training.jobs import AGREEMENT, Jobs
 from trainers.reading import load
 
 

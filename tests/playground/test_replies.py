@@ -9,10 +9,10 @@ import pytest
 
 from modelkit.chat import Message, encode_prompt
 from modelkit.errors import UserError
-from playground.chat_settings import ChatSettings
+from playground.chat.replies import Reply, stream_reply
+from playground.chat.settings import ChatSettings
 from playground.fitting import fit
 from playground.models import Models
-from playground.replies import Reply, stream_reply
 from tests.playground import fake_run
 from tests.playground.conftest import wait_until
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import math
 import re
 
-from playground.replies import Candidate, Reply
-from playground.reply_card import Neighbour, reply_card
+from playground.chat.replies import Candidate, Reply
+from playground.chat.reply_card import Neighbour, reply_card
 from playground.reward_bar import difference, spread
 
 EVIL = "<img src=x onerror=alert(1)>"

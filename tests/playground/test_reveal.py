@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from leaderboards.votes.store import Tally
-from playground.battle import Battle, Lineup
-from playground.chat_settings import ChatSettings
+from playground.arena.battle import Battle, Lineup
+from playground.arena.reveal import heading, outcome, question, rate, state
+from playground.chat.settings import ChatSettings
 from playground.prompts import Prompt
-from playground.reveal import heading, outcome, question, rate, state
 from playground.texts import Language
 from tests.leaderboards.voting import vote
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from playground.sentences import sentences
+from playground.microscope.sentences import sentences
 
 
 @pytest.mark.parametrize(

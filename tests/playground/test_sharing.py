@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from playground.chat_settings import ChatSettings
-from playground.conversation import Board
-from playground.sharing import conversations, names
+from playground.chat.conversation import Board
+from playground.chat.settings import ChatSettings
+from playground.chat.sharing import conversations, names
 from tests.playground.fake_writer import FakeWriter
 
 

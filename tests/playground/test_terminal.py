@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from playground.chat_settings import ChatSettings
+from playground.chat.settings import ChatSettings
 from playground.models import Models
 from playground.terminal import TerminalChat
 from tests.playground.served import ROOT

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from leaderboards.votes.store import Store
-from playground.jobs import Jobs
 from playground.leaderboard import LiveBoard
 from playground.models import Models
 from playground.settings import Settings, with_training
-from playground.training import Trainer, Watches
+from playground.training.jobs import Jobs
+from playground.training.watch import Trainer, Watches
 from tests.playground.conftest import wait_until
 from tests.playground.test_people import vote
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from modelkit import atomic
-from playground.curves import read_progress
 from playground.models import Models
 from playground.settings import Settings
-from playground.training import Trainer, Watches
+from playground.training.curves import read_progress
+from playground.training.watch import Trainer, Watches
 from tests.playground import fake_run
 from tests.playground.conftest import wait_until
 

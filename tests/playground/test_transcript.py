@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from playground import transcript
-from playground.chat_settings import ChatSettings
-from playground.conversation import Board
+from playground.chat import transcript
+from playground.chat.conversation import Board
+from playground.chat.settings import ChatSettings
 from playground.models import Models
 from playground.writers import Writers
 from tests.playground.fake_writer import FakeWriter

@@ -15,7 +15,7 @@ import pytest
 from leaderboards.votes.store import Store
 from modelkit.errors import UserError
 from modelkit.records import Conversation
-from playground.vote_sync import VoteSync
+from playground.hosting.vote_sync import VoteSync
 from tests.leaderboards.voting import vote
 
 Server = Callable[[str], tuple[Store, VoteSync]]

@@ -11,10 +11,11 @@ import pytest
 
 from modelkit.chat import Message
 from modelkit.errors import UserError
-from playground import microscope, zero_gpu
-from playground.chat_settings import ChatSettings
+from playground.chat.replies import Reply, stream_reply
+from playground.chat.settings import ChatSettings
+from playground.hosting import zero_gpu
+from playground.microscope import reading as microscope
 from playground.models import Models
-from playground.replies import Reply, stream_reply
 from playground.reward_bar import signed
 from tests.playground.started import SETTINGS, battle, chat, look, started, visitor
 

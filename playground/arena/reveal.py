@@ -8,7 +8,7 @@ from evalkit.statistics import wilson
 from leaderboards.votes.agreement import FEWEST
 from leaderboards.votes.store import Tally
 from modelkit.records import Vote
-from playground.battle import Battle
+from playground.arena.battle import Battle
 from playground.texts import Language, t
 
 _SIDES = ("A", "B")

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from html import escape
 
-from playground.replies import Candidate, Reply
+from playground.chat.replies import Candidate, Reply
 from playground.reward_bar import difference, reward_bar, signed, spread
 from playground.texts import Language, t
 

@@ -7,10 +7,10 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from leaderboards.votes.agreement import FEWEST
-from playground.estimate import StageEstimate
-from playground.jobs import Standing
-from playground.people import Agreement, Ballots, Share
 from playground.texts import Language, duration, stage_name, t
+from playground.training.estimate import StageEstimate
+from playground.training.jobs import Standing
+from playground.training.people import Agreement, Ballots, Share
 
 if TYPE_CHECKING:
     from trainers.data.check import Passage, Report

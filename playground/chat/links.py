@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from modelkit.errors import UserError
-from playground.chat_settings import ChatSettings, Setting
+from playground.chat.settings import ChatSettings, Setting
 from playground.settings import COLUMNS, MAX_PROMPT_CHARACTERS
 
 MAX_LINK = 32_768

@@ -13,13 +13,13 @@ from typing import Protocol
 
 from modelkit.chat import Message
 from modelkit.errors import UserError
-from playground.chat_settings import ChatSettings, Setting
-from playground.replies import Reply
+from playground.chat.replies import Reply
+from playground.chat.settings import ChatSettings, Setting
 from playground.settings import COLUMNS, MAX_CANDIDATES, MAX_PROMPT_CHARACTERS, MAX_ROUNDS
 
 
 class Writer(Protocol):
-    """Answers messages (the last one the user's) as a stream of snapshots; see :func:`playground.replies.stream_reply`."""
+    """Answers messages (the last one the user's) as a stream of snapshots; see :func:`playground.chat.replies.stream_reply`."""
 
     def __call__(
         self, checkpoint: str, messages: Sequence[Message], settings: ChatSettings, cancelled: Callable[[], bool]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from playground.curves import RunWatch, read_progress
-from playground.jobs import Jobs
 from playground.models import Models
-from playground.run_process import RunProcess
 from playground.settings import Settings
+from playground.training.curves import RunWatch, read_progress
+from playground.training.jobs import Jobs
+from playground.training.run_process import RunProcess
 
 
 class Trainer:

@@ -15,9 +15,9 @@ from modelkit.chat import Message
 from modelkit.errors import UserError
 from modelkit.fingerprint import sha256_of_messages
 from modelkit.records import Side, Vote
-from playground.chat_settings import ChatSettings
+from playground.chat.replies import Reply
+from playground.chat.settings import ChatSettings
 from playground.prompts import Prompt
-from playground.replies import Reply
 
 Winner = Literal["a", "b", "tie", "both_bad"]
 Phase = Literal["writing", "voting", "broken", "revealed"]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from playground.microscope import Alternative, Reading, Token
+from playground.microscope.reading import Alternative, Reading, Token
 from playground.reward_bar import signed
 from playground.texts import Language, t
 

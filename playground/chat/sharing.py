@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from modelkit.chat import Message
 from modelkit.records import Conversation
-from playground.conversation import Board
+from playground.chat.conversation import Board
 from playground.prompts import Prompt
 from playground.settings import COLUMNS
 

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from modelkit.chat import Message
 from modelkit.errors import UserError
-from playground.chat_settings import ChatSettings
+from playground.chat.replies import Reply, stream_reply
+from playground.chat.settings import ChatSettings
 from playground.models import Models
-from playground.replies import Reply, stream_reply
 
 try:
     import spaces
@@ -84,7 +84,7 @@ class ZeroGpu:
     def stream(
         self, models: Models, checkpoint: str, messages: Sequence[Message], settings: ChatSettings, cancelled: Callable[[], bool]
     ) -> Iterator[Reply]:
-        """What :func:`playground.replies.stream_reply` gives. Once *cancelled*, no more of it is waited for."""
+        """What :func:`playground.chat.replies.stream_reply` gives. Once *cancelled*, no more of it is waited for."""
         yield Reply(checkpoint, phase="loading", settings=settings)
         for reply in _stream(checkpoint, list(messages), settings):
             if cancelled() and reply.phase != "done":

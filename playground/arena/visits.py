@@ -15,11 +15,11 @@ from leaderboards.votes.store import Tally
 from modelkit.errors import UserError
 from modelkit.fingerprint import fingerprint
 from modelkit.records import Vote
-from playground.battle import Battle, Winner, draw
-from playground.conversation import Writer
+from playground.arena.battle import Battle, Winner, draw
+from playground.chat.conversation import Writer
+from playground.chat.replies import Reply
 from playground.models import Models
 from playground.prompts import Prompt, prompts, queued
-from playground.replies import Reply
 from playground.settings import MAX_PROMPT_CHARACTERS
 from playground.texts import Language
 

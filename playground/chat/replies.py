@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from modelkit.chat import Message, stop_ids
 from modelkit.errors import UserError
-from playground.chat_settings import ChatSettings
+from playground.chat.settings import ChatSettings
 from playground.fitting import fit
 from playground.models import Entry, Loaded, Models
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from playground.conversation import Board
-from playground.replies import Reply
+from playground.chat.conversation import Board
+from playground.chat.replies import Reply
 from playground.reward_bar import signed
 from playground.texts import Language, t
 from playground.writers import Writers

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from playground.curves import read_progress
+from playground.training.curves import read_progress
 
 _NICENESS = 5
 _STOP_SECONDS = 15.0

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from modelkit.errors import UserError
-from playground import datasets
-from playground.jobs import Job
 from playground.models import Entry, Models
 from playground.settings import POCKET_RECIPE
+from playground.training import datasets
+from playground.training.jobs import Job
 from trainers.reading import checked, load
 from trainers.recipe import Recipe
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from playground.addresses import Addresses
-from playground.content_filter import WordFilter
-from playground.rates import Rates
+from playground.guard.addresses import Addresses
+from playground.guard.content_filter import WordFilter
+from playground.guard.rates import Rates
 
 PER_SESSION, PER_ADDRESS = 30, 120
 """Questions a minute, by default. A tab can hardly ask more often, since it waits for its replies; an address has many tabs."""

@@ -6,7 +6,7 @@ import re
 import threading
 from collections import OrderedDict
 
-from playground.conversation import Board
+from playground.chat.conversation import Board
 
 _MOST, _MOST_KEYS = 1000, 100_000
 _KEY = re.compile(r"[0-9a-f]{32}")

@@ -21,8 +21,8 @@ from pydantic import BaseModel, ValidationError
 
 from modelkit import atomic
 from modelkit.errors import UserError
-from playground.curves import read_progress
-from playground.run_process import RunProcess
+from playground.training.curves import read_progress
+from playground.training.run_process import RunProcess
 from trainers.recipe import Recipe
 
 State = Literal["queued", "running", "stopping", "paused", "stopped", "failed", "done"]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 from modelkit.chat import Message, encode_chat, encode_prompt, stop_ids
 from modelkit.errors import UserError
 from playground.api.tokens import TokenTexts
+from playground.microscope.sentences import sentences
 from playground.models import Entry, Loaded, LoadedReward, Models
-from playground.sentences import sentences
 from playground.settings import MAX_PROMPT_CHARACTERS
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ def _tokens(texts: TokenTexts, ids: Sequence[int], before: torch.Tensor, after: 
     """The reply's tokens from both models' log-probabilities, [reply, vocabulary]."""
     import torch
 
-    from playground.divergence import exact_kl, likeliest
+    from playground.microscope.divergence import exact_kl, likeliest
 
     found = []
     kl, others = exact_kl(before, after).tolist(), likeliest(before, after, torch.tensor(ids), ALTERNATIVES)

@@ -1,0 +1,1 @@
+"""The arena: battles between two checkpoints, judged by people."""

@@ -1,0 +1,1 @@
+"""The microscope: what training changed in a reply, token by token."""
