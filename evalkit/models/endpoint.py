@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Literal, TypeVar
@@ -143,7 +143,7 @@ class EndpointModel:
             found = await self._continuations(said, [said + answer for answer in behind], whole=True)
             reason = next((reading.reason for reading in found if reading.reason), None)
             return Reading(reason=reason) if reason else Reading(tuple(math.fsum(reading.logprobs) for reading in found))
-        taken = next((texts for texts in _spellings(own) if not likeliest.keys().isdisjoint(texts)), None)
+        taken = _spelling(own, likeliest)
         if taken is None:
             return Reading(reason=f"none of the letters is among the {top} likeliest tokens that the server tells")
         bound = _bound(list(likeliest.values()), top)
@@ -231,6 +231,12 @@ def _places(prompts: Sequence[Prompt], wanted: Wanted) -> list[int]:
 
 def _unread(failure: Failed) -> Reading:
     return Reading(reason=failure.reason, facts={"server": failure.detail} if failure.detail else {})
+
+
+def _spelling(own: tuple[str, ...], likeliest: Mapping[str, float]) -> tuple[str, ...] | None:
+    """The spelling of the letters that the model answers in: that of the likeliest token among them, of equals the protocol's *own*."""
+    present = [texts for texts in _spellings(own) if not likeliest.keys().isdisjoint(texts)]
+    return max(present, key=lambda texts: max(likeliest.get(text, -math.inf) for text in texts), default=None)
 
 
 def _spellings(texts: Sequence[str]) -> list[tuple[str, ...]]:

@@ -14,7 +14,7 @@ from evalkit.bench import Bench
 from evalkit.fitting import Fitted
 from evalkit.methods import Record, answer, letters, perplexity
 from evalkit.models import local
-from evalkit.models.endpoint import EndpointModel, connect
+from evalkit.models.endpoint import EndpointModel, _spelling, connect
 from evalkit.models.face import Reply as Written
 from evalkit.models.server import Endpoint
 from evalkit.tasks.mmlu import HENDRYCKS, LM_EVAL
@@ -384,3 +384,15 @@ def test_tokens_are_counted_as_the_server_bills_them(served: Served) -> None:
     served.script = lambda number, path, body: Reply(body=b'{"choices": [{"text": "x"}], "usage": ' + usage + b"}")
     model.complete([Fitted("x", "x", [], 0)], Sampling(max_tokens=7, temperature=0), [], lambda batch, said: None)
     assert (model.server.tokens_computed - before, model.server.tokens_reused) == (17, 90)
+
+
+@pytest.mark.parametrize(
+    ("likeliest", "taken"),
+    [
+        ({"A": -0.5, " B": -0.9}, ("A", "B", "C", "D")),
+        ({"D": -5.7, " D": -0.9, " A": -2.7}, (" A", " B", " C", " D")),
+        ({"The": -0.1}, None),
+    ],
+)
+def test_letters_are_read_in_the_spelling_that_the_model_answers_in(likeliest: dict[str, float], taken: tuple[str, ...] | None) -> None:
+    assert _spelling(tuple("ABCD"), likeliest) == taken

@@ -35,11 +35,11 @@ def tiny_tokenizer(template: str | None = PLAIN_TEMPLATE) -> PreTrainedTokenizer
 def tiny_model(seed: int, reward: bool = False, context: int = CONTEXT) -> LlamaForCausalLM | LlamaForSequenceClassification:
     """A random LLaMA of some ten thousand parameters, spread enough to have opinions."""
     special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
-    changes = {"max_position_embeddings": context, "tie_word_embeddings": False, "initializer_range": 0.3, **special}
+    own = {"intermediate_size": 48, "max_position_embeddings": context, "tie_word_embeddings": False, "initializer_range": 0.3}
     if not reward:
-        return language_model(len(tiny_tokenizer()), seed, **changes)
+        return language_model(len(tiny_tokenizer()), seed, **own, **special)
     torch.manual_seed(seed)
-    return LlamaForSequenceClassification(config(len(tiny_tokenizer()), num_labels=1, **changes)).eval()
+    return LlamaForSequenceClassification(config(len(tiny_tokenizer()), num_labels=1, **own, **special)).eval()
 
 
 def write_csv(file: Path, rows: list[list[str]]) -> None:
