@@ -115,9 +115,10 @@ def test_missing_data_is_named_after_the_base_was_checked(tmp_path: Path, shared
     stories = ROOT / "recipes" / "stories-chat.yaml"
     arguments: list[str | Path] = ["run", stories, "--out", tmp_path / "x", "--base", shared / "data" / "stories260k"]
     refused("there is no data file at", *arguments, "--data", tmp_path, status=4)
-    (tmp_path / "llama-factory-demo").mkdir()
-    (tmp_path / "llama-factory-demo" / "dpo_en_demo.json").write_text('[{"instruction": "q"')
-    refused("dpo_en_demo.json:1 is not valid JSON", *arguments, "--data", tmp_path, "--out", tmp_path / "y", status=4)
+    cut = tmp_path / "cut.json"
+    cut.write_text('[{"instruction": "q"')
+    one = ["rm", "-m", shared / "data" / "stories260k", "--data", cut, "--out", tmp_path / "y", "--set", "steps=1", "--set", "lr=1e-3"]
+    refused("cut.json:1 is not valid JSON", *one, status=4)
 
 
 @pytest.mark.slow
