@@ -123,6 +123,7 @@ def launch(page: gr.Blocks, settings: Settings, board: LiveBoard, api: ASGIApp |
         server_port=settings.port,
         prevent_thread_lock=True,
         quiet=True,
+        _frontend=False,  # Gradio would give up where its own first answer takes more than three seconds, as it may beside a trainer
         show_error=False,
         ssr_mode=False,
         share=False,

@@ -144,13 +144,13 @@ class _Events:
         language, face = visitor.language(request), self._face
         entries = [(f"{entry.title(language)} ({entry.id})", entry.id) for entry in job_form.starts(self._services.models)]
         files = list(datasets.offered(self._services.data))
-        return {
-            face.start: gr.Dropdown(
-                [(t(language, "job.start.new"), _NEW), *entries], value=start if start in [id for _, id in entries] else _NEW
-            ),
-            face.offered: gr.Dropdown(files, value=[file for file in offered or [] if file in files]),
-            face.name: name or self._free_name(),
+        kept = [file for file in offered or [] if file in files]
+        choices = [(t(language, "job.start.new"), _NEW), *entries]
+        updates: Updates = {  # a value only where it must change: what is chosen meanwhile stays
+            face.start: gr.Dropdown(choices) if start in [id for _, id in choices] else gr.Dropdown(choices, value=_NEW),
+            face.offered: gr.Dropdown(files) if kept == (offered or []) else gr.Dropdown(files, value=kept),
         }
+        return updates if name else {**updates, face.name: self._free_name()}
 
     def choose_recipe(self, recipe: str, start: str | None, request: gr.Request) -> Any:
         """The stages of the recipe, all of them chosen; from a checkpoint, no new model is made."""
