@@ -117,8 +117,9 @@ def test_missing_data_is_named_after_the_base_was_checked(tmp_path: Path, shared
     refused("there is no data file at", *arguments, "--data", tmp_path, status=4)
     cut = tmp_path / "cut.json"
     cut.write_text('[{"instruction": "q"')
-    one = ["rm", "-m", shared / "data" / "stories260k", "--data", cut, "--out", tmp_path / "y", "--set", "steps=1", "--set", "lr=1e-3"]
-    refused("cut.json:1 is not valid JSON", *one, status=4)
+    few = ("--set", "steps=1", "--set", "lr=1e-3")
+    one = ("--data", cut, "--out", tmp_path / "y", *few)
+    refused("cut.json:1 is not valid JSON", "rm", "-m", shared / "data" / "stories260k", *one, status=4)
 
 
 @pytest.mark.slow
