@@ -133,7 +133,8 @@ class _Pipeline:
             self._stage(name)
         self.progress.enter("report")
         results = {name: self._results(name) for name in recipe.stages}
-        card = report.build(self.settings.out, recipe, list(self.entries.values()), results, self.settings.seed, self.settings.threads)
+        stages, settings = list(self.entries.values()), self.settings
+        card = report.build(settings.out, recipe, stages, results, settings.seed, settings.threads, write=self.first)
         self.settings.strategy.barrier()
         return card
 

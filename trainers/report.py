@@ -17,9 +17,9 @@ Metrics = dict[str, dict[str, float]]
 
 
 def build(
-    run: Path, recipe: Recipe, stages: list[dict[str, Any]], results: dict[str, list[Path]], seed: int, threads: int
+    run: Path, recipe: Recipe, stages: list[dict[str, Any]], results: dict[str, list[Path]], seed: int, threads: int, write: bool = True
 ) -> dict[str, Any]:
-    """Collect the card and write ``report.json`` and ``report.md`` into the run.
+    """Collect the card and, on the one process that is to *write*, put ``report.json`` and ``report.md`` into the run.
 
     :param stages: one entry per stage with name, steps, tokens, seconds, metrics and data counts.
     :param results: evalkit's ``results.json`` files by stage.
@@ -42,8 +42,9 @@ def build(
         "bars": [_judge(bar, metrics) for bar in recipe.bars],
         "environment": environment(threads),
     }
-    atomic.write_json(run / "report.json", card)
-    atomic.write_text(run / "report.md", to_markdown(card))
+    if write:
+        atomic.write_json(run / "report.json", card)
+        atomic.write_text(run / "report.md", to_markdown(card))
     return card
 
 
