@@ -111,7 +111,7 @@ def with_training(settings: Settings, at_once: int | None, data: Path | None) ->
     if at_once is None and not given.isdigit():
         raise UserError(f"PLAYGROUND_TRAINING is {given!r}: give the number of trainings at a time, such as 1.")
     wanted = int(given) if at_once is None else at_once
-    if wanted and os.environ.get("SPACE_ID"):
+    if wanted and Host.here().space:
         print("Trainings can't be ordered on a Space, which anybody can open: that stays off.", file=sys.stderr)
         wanted = 0
     folder = data or (Path(os.environ["PLAYGROUND_DATA"]) if os.environ.get("PLAYGROUND_DATA") else None)

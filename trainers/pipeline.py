@@ -133,8 +133,9 @@ class _Pipeline:
             self._stage(name)
         self.progress.enter("report")
         results = {name: self._results(name) for name in recipe.stages}
-        stages, settings = list(self.entries.values()), self.settings
-        card = report.build(settings.out, recipe, stages, results, settings.seed, settings.threads, write=self.first)
+        card = report.build(recipe, list(self.entries.values()), results, self.settings.seed, self.settings.threads)
+        if self.first:
+            report.write(card, self.settings.out)
         self.settings.strategy.barrier()
         return card
 

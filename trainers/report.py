@@ -16,10 +16,8 @@ Metrics = dict[str, dict[str, float]]
 """metric → stage → value"""
 
 
-def build(
-    run: Path, recipe: Recipe, stages: list[dict[str, Any]], results: dict[str, list[Path]], seed: int, threads: int, write: bool = True
-) -> dict[str, Any]:
-    """Collect the card and, on the one process that is to *write*, put ``report.json`` and ``report.md`` into the run.
+def build(recipe: Recipe, stages: list[dict[str, Any]], results: dict[str, list[Path]], seed: int, threads: int) -> dict[str, Any]:
+    """Collect the card.
 
     :param stages: one entry per stage with name, steps, tokens, seconds, metrics and data counts.
     :param results: evalkit's ``results.json`` files by stage.
@@ -32,7 +30,7 @@ def build(
         for file in files:
             for name, value in _flatten(Result.read(file)):
                 metrics.setdefault(name, {})[stage_name] = value
-    card = {
+    return {
         "format": 1,
         "name": recipe.name,
         "seed": seed,
@@ -42,10 +40,12 @@ def build(
         "bars": [_judge(bar, metrics) for bar in recipe.bars],
         "environment": environment(threads),
     }
-    if write:
-        atomic.write_json(run / "report.json", card)
-        atomic.write_text(run / "report.md", to_markdown(card))
-    return card
+
+
+def write(card: dict[str, Any], run: Path) -> None:
+    """Put the card into the *run*, as ``report.json`` and ``report.md``."""
+    atomic.write_json(run / "report.json", card)
+    atomic.write_text(run / "report.md", to_markdown(card))
 
 
 def environment(threads: int) -> dict[str, Any]:

@@ -34,22 +34,26 @@ class Credentials:
         return cls(tuple((name, password) for name, password in users), os.environ.get(KEY) or None)
 
     @property
+    def pairs(self) -> list[str]:
+        """Each user as ``name:password``."""
+        return [f"{name}:{password}" for name, password in self.users]
+
+    @property
     def guard_api(self) -> bool:
         """Whether the API asks for anything."""
         return bool(self.users or self.key)
 
     def admits(self, name: str, password: str) -> bool:
         """Whether this is a user's name and password; it takes as long whichever of them is wrong."""
-        return _among(f"{name}:{password}", [f"{one}:{other}" for one, other in self.users])
+        return _among(f"{name}:{password}", self.pairs)
 
     def opens(self, authorization: str) -> bool:
         """Whether an ``Authorization`` header opens the API: ``Bearer`` with the key or ``name:password``, or ``Basic`` with the latter."""
         scheme, _, told = authorization.partition(" ")
         told = told.strip()
-        pairs = [f"{name}:{password}" for name, password in self.users]
         if scheme.lower() == "bearer":
-            return _among(told, [*pairs, *([self.key] if self.key else [])])
-        return scheme.lower() == "basic" and _among(_decoded(told), pairs)
+            return _among(told, [*self.pairs, *([self.key] if self.key else [])])
+        return scheme.lower() == "basic" and _among(_decoded(told), self.pairs)
 
 
 OPEN = Credentials()

@@ -15,6 +15,7 @@ from modelkit.chat import Message
 from modelkit.errors import UserError
 from playground.chat.replies import Reply, stream_reply
 from playground.chat.settings import ChatSettings
+from playground.hosting.host import Host
 from playground.models import Models
 
 try:
@@ -22,7 +23,7 @@ try:
 except ImportError:
     spaces = None
 
-HERE = spaces is not None and os.environ.get("SPACES_ZERO_GPU") == "true"
+HERE = spaces is not None and Host.here().zero_gpu
 _SECONDS = 60
 """The longest that a call may keep the GPU; those who ask for less wait less."""
 

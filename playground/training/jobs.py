@@ -6,6 +6,7 @@ lost with the page: the next one finds it at work, or goes on with what was left
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import shutil
@@ -146,6 +147,10 @@ class Jobs:
             raise UserError("a training is named by up to 40 small letters, digits and hyphens, such as my-first-run: change the name.")
         if self.run(name).exists():
             raise UserError(f"there is a run called {name} already: choose another name.")
+
+    def free_name(self, stem: str) -> str:
+        """``stem-1``, or the next number that no run is called by."""
+        return next(name for number in itertools.count(1) if not self.run(name := f"{stem}-{number}").exists())
 
     def submit(self, job: Job, recipe: Recipe, files: Mapping[str, Path]) -> None:
         """Put a job at the end of the queue, with copies of its data *files* by the names that the recipe knows them by.

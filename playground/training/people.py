@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 from collections.abc import Iterable
@@ -92,7 +91,9 @@ def train(store: Votes, models: Models, jobs: Jobs, judge: str, steps: int, fold
     if not write_preferences(part_of(accepted, "train"), rows)["rows"]:
         raise UserError("no accepted vote prefers a reply, so there is nothing to train on: accept some with `leaderboards votes accept`.")
     comparable = any(no_preference(vote) is None for vote in part_of(accepted, "held-out"))
-    job = Job(name=_free_name(jobs), submitted=time.time(), base=entry.path, data=True, compared_with=entry.path if comparable else None)
+    job = Job(
+        name=jobs.free_name("votes"), submitted=time.time(), base=entry.path, data=True, compared_with=entry.path if comparable else None
+    )
     section = RewardStage(data=[Mixture(path=ROWS)], steps=steps, lr=_LR, held_out=0.0, save_every=max(1, steps // 4))
     languages = entry.run.info.languages if entry.run else ["en"]
     jobs.submit(job, Recipe(name=job.name, languages=languages, rm=section), {ROWS: rows})
@@ -103,11 +104,6 @@ def agreements(jobs: Jobs) -> list[Agreement]:
     """What was measured for every reward model that was trained on votes, the newest first."""
     found = ((job, jobs.run(job.name) / AGREEMENT) for job in reversed(jobs.ordered()) if job.compared_with)
     return [_read(job, file) for job, file in found if file.is_file()]
-
-
-def _free_name(jobs: Jobs) -> str:
-    names = (f"votes-{number}" for number in itertools.count(1))
-    return next(name for name in names if not jobs.run(name).exists())
 
 
 def _read(job: Job, file: Path) -> Agreement:

@@ -9,13 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
-from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from playground.guard.addresses import Addresses
 from playground.guard.rates import Rates
 from playground.texts import Language, t
-from playground.ui.visitor import LANGUAGE_COOKIE, chosen_language
+from playground.ui.visitor import language_of_headers
 
 MAX_WAITING = 512
 """Requests that may wait in the page's queue before further ones are turned away."""
@@ -72,7 +71,7 @@ class Door:
             return
         headers, path, client = Headers(scope=scope), scope["path"], scope.get("client")
         name = self._addresses.name(client[0] if client else "")
-        language = chosen_language(cookie_parser(headers.get("cookie", "")).get(LANGUAGE_COOKIE), headers.get("accept-language"))
+        language = language_of_headers(headers)
         if not (_OPEN.fullmatch(path) or path.startswith(self._beside)):
             await _refuse(send, 404, t(language, "door.nothing"))
         elif scope["method"] == "POST":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from playground.texts import LANGUAGES, Language, t
-from playground.ui.visitor import LANGUAGE_COOKIE, THEME_COOKIE, chosen_language
+from playground.ui.visitor import THEME_COOKIE, language_of_headers
 
 _FOREIGN = re.compile(rb'\s*<meta\s(?=[^>]*"(?:og|twitter):)[^>]*>')
 
@@ -64,11 +64,5 @@ def finished(page: bytes, language: Language, theme: str | None) -> bytes:
 
 
 def _wishes(headers: Headers) -> tuple[Language, str | None]:
-    cookies: SimpleCookie = SimpleCookie()
-    try:
-        cookies.load(headers.get("cookie", ""))
-    except CookieError:
-        cookies.clear()
-    kept = {name: morsel.value for name, morsel in cookies.items()}
-    theme = kept.get(THEME_COOKIE)
-    return chosen_language(kept.get(LANGUAGE_COOKIE), headers.get("accept-language")), theme if theme in ("light", "dark") else None
+    theme = cookie_parser(headers.get("cookie", "")).get(THEME_COOKIE)
+    return language_of_headers(headers), theme if theme in ("light", "dark") else None

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from playground.guard.credentials import Credentials
 from playground.texts import Language, t
-from playground.ui.visitor import LANGUAGE_COOKIE, chosen_language
+from playground.ui.visitor import language_of_headers
 
 COOKIE = "pg-login"
 _DAYS = 7
@@ -35,8 +35,7 @@ class Login:
 
     def __init__(self, app: ASGIApp, credentials: Credentials) -> None:
         self._app, self._credentials = app, credentials
-        secrets = [f"{name}:{password}" for name, password in credentials.users]
-        self._key = hashlib.sha256("\n".join(["the page's login", *secrets]).encode()).digest()
+        self._key = hashlib.sha256("\n".join(["the page's login", *credentials.pairs]).encode()).digest()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "").rstrip("/")
@@ -45,7 +44,7 @@ class Login:
             return
         request, headers = Request(scope, receive), Headers(scope=scope)
         cookies = cookie_parser(headers.get("cookie", ""))
-        language = chosen_language(cookies.get(LANGUAGE_COOKIE), headers.get("accept-language"))
+        language = language_of_headers(headers)
         if path == "/login" and scope["method"] == "POST":
             await (await self._log_in(request, language))(scope, receive, send)
         elif path == "/logout":
@@ -81,9 +80,9 @@ class Login:
         """Whether a cookie is one of ours, of somebody who is still a user, and not too old."""
         try:
             name, until, _ = cookie.split(".")
-            known = base64.urlsafe_b64decode(name).decode() in {user for user, _ in self._credentials.users}
-            mine = self._signed(base64.urlsafe_b64decode(name).decode(), int(until))
-            return hmac.compare_digest(mine.encode(), cookie.encode()) and known and int(until) > time.time()
+            user, last = base64.urlsafe_b64decode(name).decode(), int(until)
+            signed = hmac.compare_digest(self._signed(user, last).encode(), cookie.encode())
+            return signed and user in dict(self._credentials.users) and last > time.time()
         except (ValueError, binascii.Error):
             return False
 

@@ -150,7 +150,7 @@ class _Events:
             face.start: gr.Dropdown(choices) if start in [id for _, id in choices] else gr.Dropdown(choices, value=_NEW),
             face.offered: gr.Dropdown(files) if kept == (offered or []) else gr.Dropdown(files, value=kept),
         }
-        return updates if name else {**updates, face.name: self._free_name()}
+        return updates if name else {**updates, face.name: self._jobs.free_name("my-run")}
 
     def choose_recipe(self, recipe: str, start: str | None, request: gr.Request) -> Any:
         """The stages of the recipe, all of them chosen; from a checkpoint, no new model is made."""
@@ -191,7 +191,7 @@ class _Events:
         names = self._services.watches.names()
         return (
             job_cards.begun(visitor.language(request), form.name),
-            self._free_name(),
+            self._jobs.free_name("my-run"),
             gr.Dropdown(choices=names, value=form.name, visible=len(names) > 1),
         )
 
@@ -211,7 +211,3 @@ class _Events:
         files = datasets.chosen(self._services.data, offered or [], uploads or [], UPLOAD_BYTES)
         rank = None if lora in (None, _AS_RECIPE) else int(lora)
         return Form(recipe, name or "", start or None, tuple(stages or ()), files, rank, steps or None, strategy, int(processes))
-
-    def _free_name(self) -> str:
-        numbers = range(1, len(self._jobs.ordered()) + 2)
-        return next(name for name in (f"my-run-{number}" for number in numbers) if not self._jobs.run(name).exists())

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import gradio as gr
+from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 
 from modelkit.errors import UserError
 from playground.guard.admission import Admission
@@ -19,6 +21,11 @@ LANGUAGE_COOKIE, THEME_COOKIE = "pg-language", "pg-theme"
 def language(request: gr.Request) -> Language:
     """The language chosen on the page, else the one the browser asks for."""
     return chosen_language(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("accept-language"))
+
+
+def language_of_headers(headers: Headers) -> Language:
+    """The same of a request that Gradio hasn't seen yet."""
+    return chosen_language(cookie_parser(headers.get("cookie", "")).get(LANGUAGE_COOKIE), headers.get("accept-language"))
 
 
 def chosen_language(cookie: str | None, accept_language: str | None) -> Language:
