@@ -73,13 +73,13 @@ class Shape(ABC):
             for number, piece in arrived:
                 gained[number].add(piece)
             self.record.note(writing, sum(len(sample.ids) for sample in gained.values()))
+            told = [self.delta(number, sample) for number, sample in gained.items() if sample.text or _reason(sample) or self._tells]
+            if told:
+                yield "".join(map(self._event, told))
             failed = next((sample.error for sample in gained.values() if sample.error), None)
             if failed:
                 yield f"data: {json.dumps(error(503, failed, 'generation_failed'), ensure_ascii=False)}\n\n"
                 break
-            told = [self.delta(number, sample) for number, sample in gained.items() if sample.text or sample.finish or self._tells]
-            if told:
-                yield "".join(map(self._event, told))
         yield self._end(with_usage)
 
     async def at_once(self, samples: Sequence[Sample], with_usage: bool) -> AsyncIterator[str]:

@@ -15,6 +15,7 @@ import pytest
 
 from modelkit.generation.requests import Request
 from modelkit.generation.sampling import Sampling
+from playground.api import bridge
 from playground.api.app import create
 from playground.api.limits import Limits
 from playground.api.service import Service
@@ -200,7 +201,9 @@ def test_when_memory_runs_out_the_newest_request_fails_and_the_others_go_on(mode
     assert late.headers["Retry-After"]
 
 
-def test_a_failure_in_the_middle_of_a_stream_is_its_last_event(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("interval", [0.0, 1.0])  # one by one, and the text together with the failure
+def test_a_failure_in_the_middle_of_a_stream_is_its_last_event(models: Models, monkeypatch: pytest.MonkeyPatch, interval: float) -> None:
+    monkeypatch.setattr(bridge, "INTERVAL_SECONDS", interval)
     loaded = models.language(models.entry("pocket/base"))
     batch = loaded.engine._batch
     step, steps = batch.step, iter(range(100))
