@@ -3,9 +3,9 @@
     python -m benchmarks.visitors --runs DIR [--visitors 50] [--minutes 5] [--think 20] [--threads 2]
 
 DIR is a finished run, or a folder of them; it is copied, since visitors vote. Each visitor does over HTTP what a browser does: loads the
-page, keeps its two streams open, asks every two seconds what is new. Between questions they read for *think* seconds on average, the first
-at a random moment. Three in four questions go to three columns of the chat, one in four is a battle with a vote. A first token is counted
-from the click to the first words of a column that the server sends.
+page, keeps its two streams open, asks what is new as often as the page's clocks say. Between questions they read for *think* seconds on
+average, the first at a random moment. Three in four questions go to three columns of the chat, one in four is a battle with a vote. A first
+token is counted from the click to the first words of a column that the server sends.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from gradio_client.utils import apply_diff  # type: ignore[import-untyped]
 from playground.texts import LANGUAGES, t
 
 ROOT = Path(__file__).resolve().parent.parent
-REFRESH_SECONDS, MAX_TOKENS = 2.0, 64
+MAX_TOKENS = 64
 COLUMNS = ("sft", "rl", "base")
 QUESTIONS = ("What is the capital of France?", "Say the opposite of hot.", "What is 7 plus 5?", "法国的首都是哪里？", "热的反义词是什么？")
 
@@ -89,6 +89,7 @@ class Visitor:
         self._asked: set[str] = set()
         self._events: dict[str, dict[str, Any]] = {}
         self._states: set[int] = set()
+        self._clocks: dict[int, float] = {}
 
     async def stay(self, until: float, think: float) -> None:
         """Come, look around, ask and vote until the time is up."""
@@ -97,12 +98,13 @@ class Visitor:
         (await self._http.get("/")).raise_for_status()
         config = (await self._http.get("/config")).json()
         self._events = {one["api_name"]: one for one in config["dependencies"] if one["api_name"]}
-        ticks = [one for one in config["dependencies"] if any(event == "tick" for _, event in one["targets"])]
+        ticks = [(one, target) for one in config["dependencies"] for target, event in one["targets"] if event == "tick"]
+        self._clocks = {one["id"]: one["props"]["value"] for one in config["components"] if one["type"] == "timer"}
         self._states = {one["id"] for one in config["components"] if one["type"] == "state"}
         beside = [asyncio.create_task(self._heart()), asyncio.create_task(self._stream())]
         try:
             await self._do("arrive", json.dumps({"key": secrets.token_hex(16), "query": ""}))
-            beside += [asyncio.create_task(self._watch(tick)) for tick in ticks]
+            beside += [asyncio.create_task(self._watch(*tick)) for tick in ticks]
             self._seen.loads.append(time.perf_counter() - started)
             while time.monotonic() < until:
                 await (self._battle() if self._random.random() < 0.25 else self._chat())
@@ -178,6 +180,9 @@ class Visitor:
             del self._messages[asked]
         if not message["success"]:
             raise RuntimeError(f"{name}: {message['output']}")
+        for number, value in zip(event["outputs"], message["output"]["data"], strict=False):
+            if number in self._clocks and isinstance(value, dict):
+                self._clocks[number] = value.get("value", self._clocks[number])
 
     async def _stream(self) -> None:
         """What the server tells this session, sorted by event. The stream ends with the last event under way, and is opened again."""
@@ -196,11 +201,11 @@ class Visitor:
             async for _ in answer.aiter_lines():
                 pass
 
-    async def _watch(self, tick: dict[str, Any]) -> None:
+    async def _watch(self, tick: dict[str, Any], clock: int) -> None:
         """Ask again and again what is new, as one of the page's clocks does."""
         chosen = [len(COLUMNS), *[f"{self._run}/{stage}" for stage in COLUMNS]] if tick is self._events["refresh"] else []
         while True:
-            await asyncio.sleep(REFRESH_SECONDS)
+            await asyncio.sleep(self._clocks[clock])
             async for _ in self._ask(tick, *chosen):
                 pass
 
@@ -219,6 +224,13 @@ def _memory(process: int) -> float:
     status = Path(f"/proc/{process}/status")
     found = re.search(r"VmRSS:\s+(\d+)", status.read_text()) if status.exists() else None
     return int(found[1]) / 1024 if found else float("nan")
+
+
+def _processor_seconds(process: int) -> float:
+    """What a process, all of its threads together, has computed so far."""
+    stat = Path(f"/proc/{process}/stat")
+    fields = stat.read_text().rpartition(") ")[2].split() if stat.exists() else []
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else float("nan")
 
 
 async def visit(address: str, run: str, visitors: int, minutes: float, think: float) -> Seen:
@@ -250,13 +262,17 @@ def main() -> None:
         copy = Path(work) / "runs"
         shutil.copytree(given.runs, copy / run if single else copy, ignore=shutil.ignore_patterns("state", "*.sqlite*"))
         with page(copy, given.threads) as (address, process):
+            before = _processor_seconds(process)
             seen = asyncio.run(visit(address, run, given.visitors, given.minutes, given.think))
+            cores = (_processor_seconds(process) - before) / (60 * given.minutes)
             memory = _memory(process)
     print(f"{given.visitors} visitors for {given.minutes:g} min, reading {given.think:g} s on average, {given.threads} threads")
     print(f"{'seconds':24s} {'n':>7s} {'median':>8s} {'p95':>8s} {'max':>8s}")
     for name, seconds in (("page and settings loaded", seen.loads), ("first token of a column", seen.first), ("its last", seen.whole)):
         print(_row(name, seconds))
-    print(f"empty replies: {seen.empty} · votes: {seen.votes} · memory of the page at the end: {memory:,.0f} MiB")
+    print(
+        f"empty replies: {seen.empty} · votes: {seen.votes} · memory of the page at the end: {memory:,.0f} MiB · cores it used: {cores:.2f}"
+    )
     print(f"errors: {seen.wrong.total()}")
     for what, times in seen.wrong.most_common(10):
         print(f"  {times} × {what}")

@@ -86,6 +86,7 @@ def page(
 ) -> None:
     """Chat with the checkpoints of a run side by side, watch it being trained, compare its stages."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(1 << 62)  # or each event would end in a table of all events before it
     if not os.environ.get("PLAYGROUND_VOTES_DATASET"):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     Host.here().trust_proxies()

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FRAME_SECONDS = 1 / 15
 """No more than 15 snapshots a second: a browser shows no more."""
+_FRAMES_PER_SECOND = 20
+"""Of all replies that one model writes at a time, together: each snapshot costs the page some milliseconds, which the models want too."""
 
 Phase = Literal["waiting", "loading", "writing", "scoring", "done"]
 
@@ -172,9 +174,11 @@ def _write(
                     drawn=reply.drawn + (n > 1 and piece.finish is not None),
                     error=piece.error or reply.error,
                 )
-            if now - shown >= FRAME_SECONDS:
+            first = n == 1 and bool(drafts[0].text) and not reply.text
+            if first or now - shown >= max(FRAME_SECONDS, sum(loaded.engine.load) / _FRAMES_PER_SECOND):
                 shown = now
-                yield reply if n > 1 else replace(reply, text=drafts[0].text)
+                reply = reply if n > 1 else replace(reply, text=drafts[0].text)
+                yield reply
     finally:
         asked.cancel()
     return drafts, reply

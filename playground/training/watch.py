@@ -67,6 +67,11 @@ class Watches:
         self._watches: dict[Path, RunWatch] = {}
         self._lock = threading.Lock()
 
+    @property
+    def busy(self) -> bool:
+        """Whether this page trains anything."""
+        return any(map(self._at_work, self._paths().values()))
+
     def names(self) -> list[str]:
         """The runs' directory names; what is being trained comes first."""
         return list(self._paths())

@@ -27,6 +27,7 @@ from playground.settings import MAX_TOKENS, UPLOAD_BYTES, Settings
 from playground.training.jobs import Jobs
 from playground.training.watch import Trainer, Watches
 from playground.ui import arena, chat, leaderboard, microscope, train
+from playground.ui.blocks import ThriftyBlocks
 from playground.ui.door import MAX_WAITING, Door
 from playground.ui.front import Front
 from playground.ui.head import head
@@ -88,7 +89,7 @@ def build(settings: Settings, services: Services) -> gr.Blocks:
 
     Whatever a tab makes stands inside of it: anything between tabs, a state even, would shift the places that Gradio knows them by.
     """
-    with gr.Blocks(title=texts.t("en", "title"), analytics_enabled=False, fill_width=True, delete_cache=_UPLOADS_KEPT) as page:
+    with ThriftyBlocks(title=texts.t("en", "title"), analytics_enabled=False, fill_width=True, delete_cache=_UPLOADS_KEPT) as page:
         head(I18N)
         with gr.Tabs(selected=(first := _first_tab(services)), elem_id="pg-tabs") as tabs:
             chat.build(page, services, I18N)

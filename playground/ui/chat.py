@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from playground.chat.settings import PRESETS
+from playground.ui import clock
 from playground.ui.chat_events import Events
 from playground.ui.chat_face import lay_out
 from playground.ui.sharing import Sharing
@@ -14,7 +15,6 @@ from playground.ui.sharing import Sharing
 if TYPE_CHECKING:
     from playground.ui.app import Services
 
-REFRESH_SECONDS = 2.0
 VISITORS_PER_COLUMN = 64
 """How many visitors' replies may be under way in one column; their models' batches take them together."""
 
@@ -51,8 +51,8 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         arrival, parcel = gr.Textbox(visible=False), gr.Textbox(visible=False)
         sharing = Sharing(services, services.store, i18n) if services.store else None
         asked, counted, seen = gr.State(0), gr.State(False), gr.State(())
-        timer = gr.Timer(REFRESH_SECONDS)
-    on = Events(services, face, asked, counted, seen)
+        timer = gr.Timer(clock.OFTEN_SECONDS)
+    on = Events(services, face, asked, counted, seen, timer)
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "undocumented"}
     start: dict[str, Any] = {**quick, "queue": True, "concurrency_limit": None}  # only a queued event tells that a state has changed
     conversations = [*face.chats, face.send, face.stop, *(column.stop for column in face.columns)]
@@ -100,7 +100,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         saved.success(None, parcel, None, js=_SAVE.replace("NAME", f"rlhf-playground.{kind}"))
 
     live: dict[str, Any] = {"api_visibility": "undocumented", "show_progress": "hidden", "concurrency_limit": None}
-    everything = [seen, counted, face.banner, face.count, face.examples, *begun, *face.inputs[1:]]
+    everything = [timer, seen, counted, face.banner, face.count, face.examples, *begun, *face.inputs[1:]]
     everything += [part for column in face.columns for part in (column.box, column.folder)]
     page.load(on.arrive, arrival, everything, js=_ARRIVE, api_name="arrive", **live)
     timer.tick(on.refresh, [seen, counted, *face.inputs[:5]], everything, api_name="refresh", **live)

@@ -22,7 +22,7 @@ from playground.hosting.pace import note
 from playground.prompts import examples
 from playground.settings import COLUMNS
 from playground.texts import Language, t
-from playground.ui import visitor
+from playground.ui import clock, visitor
 from playground.ui.chat_face import Face, setting_of, shown
 from playground.ui.chat_messages import View
 from playground.ui.picker import assign, offer
@@ -48,8 +48,8 @@ def _read_arrival(told: str) -> tuple[str, str]:
 class Events:
     """The tab's handlers. Each returns updates by component; ``asked`` counts the askings, and its change lets the columns answer."""
 
-    def __init__(self, services: Services, face: Face, asked: gr.State, counted: gr.State, seen: gr.State) -> None:
-        self._services, self._face = services, face
+    def __init__(self, services: Services, face: Face, asked: gr.State, counted: gr.State, seen: gr.State, timer: gr.Timer) -> None:
+        self._services, self._face, self._timer = services, face, timer
         self._asked, self._counted, self._seen = asked, counted, seen
 
     def begin(self, text: str, asked: int, request: gr.Request, *values: Any) -> Updates:
@@ -229,10 +229,11 @@ class Events:
         face, writers, language = self._face, self._services.writers, visitor.language(request)
         choices = writers.choices(language)
         notice = self._notice(language, bool(choices))
-        now = (hash(notice), hash((language, tuple(choice.id for choice in choices))))
+        pause = clock.seconds(self._services)
+        now = (hash((notice, pause)), hash((language, tuple(choice.id for choice in choices))))
         updates: Updates = {}
         if now[:1] != seen[:1]:
-            updates |= {self._seen: now, face.banner: gr.HTML(notice, visible=bool(notice))}
+            updates |= {self._seen: now, face.banner: gr.HTML(notice, visible=bool(notice)), self._timer: gr.Timer(pause)}
         if now[1:] == seen[1:]:
             return updates or gr.skip()
         defaults = writers.defaults()

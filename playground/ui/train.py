@@ -15,13 +15,11 @@ from playground import fragments
 from playground.training import job_cards
 from playground.training.curves import RunWatch, thinned
 from playground.training.jobs import State
-from playground.ui import train_form, train_votes, visitor
+from playground.ui import clock, train_form, train_votes, visitor
 from playground.ui.theme import STAGE_COLOURS
 
 if TYPE_CHECKING:
     from playground.ui.app import Services
-
-REFRESH_SECONDS = 2.0
 
 PLOTS = (
     *(("base", "loss"), ("sft", "loss"), ("rm", "accuracy"), ("rl", "reward"), ("rl", "kl"), ("rl", "length")),
@@ -60,7 +58,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         said = gr.HTML()
         report = gr.Markdown(elem_id="pg-report", sanitize_html=True, container=True, visible=False)
         seen: gr.State = gr.State({})
-        timer = gr.Timer(REFRESH_SECONDS)
+        timer = gr.Timer(clock.OFTEN_SECONDS)
 
     def refresh(seen: dict[str, int], chosen: str | None, request: gr.Request) -> list[Any]:
         language = visitor.language(request)
@@ -80,6 +78,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         starting = (ours and trainer.running) or state == "running"
         shown = fragments.stepper(language, watch, starting, failure, job_cards.status(language, own))
         listed = job_cards.queue(language, standings)
+        pause = clock.seconds(services, watch)
         return [
             fresh("run", tuple(names), lambda: gr.Dropdown(choices=names, visible=len(names) > 1, **kept)),
             fresh("steps", shown, lambda: shown),
@@ -89,6 +88,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
             *(fresh(f"{stage} {curve}", points := _points(watch, stage, curve), partial(_drawn, points)) for stage, curve in PLOTS),
             fresh("said", talk := fragments.samples(language, watch.logs if watch else {}), lambda: talk),
             fresh("report", card, lambda: gr.Markdown(card or "", visible=card is not None)),
+            fresh("clock", pause, lambda: gr.Timer(pause)),
             fresh.seen,
         ]
 
@@ -104,7 +104,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
 
         return handler
 
-    outputs = [run, steps, again, *buttons.values(), queue, *plots, said, report, seen]
+    outputs = [run, steps, again, *buttons.values(), queue, *plots, said, report, timer, seen]
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
     gr.on([page.load, timer.tick, run.change], refresh, [seen, run], outputs, **quiet)
     again.click(start, None, None, **quiet).then(refresh, [seen, run], outputs, **quiet)
