@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from modelkit.device import prepare_process
+from modelkit.device import prepare_process, take_short_turns
 from modelkit.errors import UserError, one_sentence
 from playground.api.limits import Limits
 from playground.chat.settings import ChatSettings
@@ -250,4 +250,5 @@ def _warm_up(visited: threading.Event) -> None:
 def main() -> None:
     """Entry point of the console script and of app.py."""
     prepare_process()
+    take_short_turns()
     app()
