@@ -84,7 +84,9 @@ class Visitor:
         self._run, self._seen, self._session = run, seen, secrets.token_hex(6)
         self._random = random.Random(number)
         headers = {"x-forwarded-for": f"198.51.100.{number % 256}", "accept-language": self._random.choice(["en", "zh-CN"])}
-        self._http = httpx.AsyncClient(base_url=address, headers=headers, timeout=httpx.Timeout(120, pool=None))
+        # A browser asks again where the server has just closed an idle connection (after five seconds); this closes it before.
+        limits, timeout = httpx.Limits(keepalive_expiry=3), httpx.Timeout(120, pool=None)
+        self._http = httpx.AsyncClient(base_url=address, headers=headers, timeout=timeout, limits=limits)
         self._messages: dict[str, asyncio.Queue[dict[str, Any]]] = {}
         self._asked: set[str] = set()
         self._events: dict[str, dict[str, Any]] = {}
