@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from playground.arena.battle import Winner
 from playground.arena.visits import Arena, Ballot
 from playground.chat.reply_card import Neighbour, reply_card
 from playground.settings import MAX_PROMPT_CHARACTERS
-from playground.texts import LANGUAGES, Language, t
+from playground.texts import LANGUAGES, Language
 from playground.ui import visitor
 from playground.ui.chat_face import LATEX
 from playground.ui.head import in_every_language
@@ -164,10 +163,9 @@ class _Events:
                 for battle in arena.answer(side, self._services.writers.write):
                     yield fragments.reply_text(language, battle.replies[side])
             except Exception:
-                name = secrets.token_hex(4)
-                _log.exception("reply %s failed", name)
+                sentence = visitor.failed(language)
                 if battle:
-                    arena.fail(battle.id, side, t(language, "reply.failed", id=name))
+                    arena.fail(battle.id, side, sentence)
 
         return answer
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from playground.ui.app import Services
 
 _LAST_WORDS_SECONDS = 1.0
-_log = logging.getLogger(__name__)
 Updates = dict[Any, Any]
 Handler = Callable[..., Any]
 
@@ -103,9 +100,7 @@ class Events:
                 for _ in board.answer(column, self._services.writers.write, setting.of(column)):
                     yield {chat: [*past, *view.round(place, column)]}
             except Exception:
-                name = secrets.token_hex(4)
-                _log.exception("reply %s failed", name)
-                board.fail(column, t(view.language, "reply.failed", id=name))
+                board.fail(column, visitor.failed(view.language))
             if not board.at_work(column):
                 yield {chat: view.column(column), stop: gr.Button(visible=False)}
 

@@ -43,7 +43,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
         if jobs:
             train_form.build(page, tab, services, jobs, run, i18n)
             if services.store:
-                train_votes.build(page, tab, services, jobs, services.store, run, i18n)
+                train_votes.build(services, jobs, services.store, run, i18n)
         else:
             gr.Markdown(i18n("job.off"), elem_classes="pg-note")
         run.render()

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 _REFRESH_SECONDS = 10.0
 
 
-def build(page: gr.Blocks, tab: gr.Tab, services: Services, jobs: Jobs, store: Store, run: gr.Dropdown, i18n: gr.I18n) -> None:
+def build(services: Services, jobs: Jobs, store: Store, run: gr.Dropdown, i18n: gr.I18n) -> None:
     """Lay out the section and wire it; *run* is the list of runs, which shows the new one."""
-    with gr.Accordion(i18n("votes.train"), open=False, elem_id="pg-votes-job"):
+    with gr.Accordion(i18n("votes.train"), open=False, elem_id="pg-votes-job") as section:
         counted = gr.HTML(elem_id="pg-votes-count")
         with gr.Row(elem_id="pg-votes-do"):
             judge = gr.Dropdown([], label=i18n("votes.judge"), filterable=False, elem_id="pg-votes-judge")
@@ -54,6 +54,6 @@ def build(page: gr.Blocks, tab: gr.Tab, services: Services, jobs: Jobs, store: S
         return job_cards.begun(visitor.language(request), job.name), gr.Dropdown(choices=names, value=job.name, visible=len(names) > 1)
 
     quick: dict[str, Any] = {"concurrency_limit": None, "api_visibility": "undocumented", "show_progress": "hidden"}
-    gr.on([page.load, tab.select], offer, judge, [counted, judge, agreed], api_name="votes_offer", **quick)
+    section.expand(offer, judge, [counted, judge, agreed], api_name="votes_offer", **quick)
     timer.tick(look, None, agreed, api_name="votes_agreement", **quick)
     begin.click(train, [judge, steps], [begun, run], api_name="votes_train", concurrency_limit=1, api_visibility="undocumented")

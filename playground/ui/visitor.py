@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from modelkit.errors import UserError
 from playground.guard.admission import Admission
 from playground.texts import LANGUAGES, Language, language_of, t
 
+_log = logging.getLogger(__name__)
 LANGUAGE_COOKIE, THEME_COOKIE = "pg-language", "pg-theme"
 """What the switches in the page's head keep, in the browser alone. Without them the browser's own wishes count."""
 
@@ -57,3 +59,10 @@ def admit(admission: Admission, request: gr.Request, *said: str | None) -> None:
         raise UserError(t(language(request), "door.often", seconds=int(wait) + 1))
     if not admission.allows(*(text or "" for text in said)):
         raise UserError(t(language(request), "door.words"))
+
+
+def failed(language: Language) -> str:
+    """Log the exception that is being handled, and return what a visitor is told in place of a reply: where the log has it."""
+    name = secrets.token_hex(4)
+    _log.exception("reply %s failed", name)
+    return t(language, "reply.failed", id=name)
