@@ -66,7 +66,7 @@ def take_short_turns() -> None:
     """Let the threads of this process have the interpreter for half a millisecond at a time, for those that serve and compute at once.
 
     A model lets go of the interpreter in each of its operations, hundreds a step, and by default waits up to 5 ms to have it back from a
-    thread that is at work on the page. With fifty visitors on two cores replies took a third of the time.
+    thread that is at work on the page: with fifty visitors on two cores the median reply was whole after 4.4 s instead of 6.0.
     """
     sys.setswitchinterval(0.0005)
 
