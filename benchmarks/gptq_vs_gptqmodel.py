@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 VARIANTS = {
     "4 bits, group 64": ["--group-size", "64"],
@@ -47,7 +48,7 @@ def peer(checkpoint: str, ids: str, out: str) -> None:
 
     model = GPTQModel.load(checkpoint, device="cpu", backend=BACKEND.TORCH, dtype=torch.float16).model.float()
     with torch.no_grad():
-        torch.save(model(input_ids=torch.load(ids)).logits, out)
+        save_file({"logits": model(input_ids=load_file(ids)["ids"]).logits.contiguous()}, out)
 
 
 def main() -> None:
@@ -81,11 +82,14 @@ def main() -> None:
 
                 vocabulary = check(out)["vocab_size"]
             ids = torch.randint(vocabulary, (4, 64), generator=torch.Generator().manual_seed(0))
-            torch.save(ids, work / "ids.pt")
+            save_file({"ids": ids}, work / "ids.safetensors")
             subprocess.run(
-                [given.python, __file__, "--peer", out, work / "ids.pt", work / "logits.pt"], check=True, stdout=subprocess.DEVNULL
+                [given.python, __file__, "--peer", out, work / "ids.safetensors", work / "logits.safetensors"],
+                check=True,
+                stdout=subprocess.DEVNULL,
             )
-            one, two = (logits.log_softmax(-1) for logits in (ours(out, ids), torch.load(work / "logits.pt")))
+            theirs = load_file(work / "logits.safetensors")["logits"]
+            one, two = (logits.log_softmax(-1) for logits in (ours(out, ids), theirs))
             difference = float((one - two).abs().max())
             agreement = float((one.argmax(-1) == two.argmax(-1)).float().mean())
             divergence = float((two.exp() * (two - one)).sum(-1).mean())

@@ -264,9 +264,9 @@ def main() -> None:
         copy = Path(work) / "runs"
         shutil.copytree(given.runs, copy / run if single else copy, ignore=shutil.ignore_patterns("state", "*.sqlite*"))
         with page(copy, given.threads) as (address, process):
-            before = _processor_seconds(process)
+            before, started = _processor_seconds(process), time.perf_counter()
             seen = asyncio.run(visit(address, run, given.visitors, given.minutes, given.think))
-            cores = (_processor_seconds(process) - before) / (60 * given.minutes)
+            cores = (_processor_seconds(process) - before) / (time.perf_counter() - started)
             memory = _memory(process)
     print(f"{given.visitors} visitors for {given.minutes:g} min, reading {given.think:g} s on average, {given.threads} threads")
     print(f"{'seconds':24s} {'n':>7s} {'median':>8s} {'p95':>8s} {'max':>8s}")

@@ -70,7 +70,8 @@ class Watches:
     @property
     def busy(self) -> bool:
         """Whether this page trains anything."""
-        return any(map(self._at_work, self._paths().values()))
+        jobs = self._jobs
+        return self._trainer.running or (jobs is not None and any(jobs.at_work(job.name) for job in jobs.ordered()))
 
     def names(self) -> list[str]:
         """The runs' directory names; what is being trained comes first."""
