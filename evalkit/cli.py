@@ -94,6 +94,8 @@ def inspect(
 ) -> None:
     """Print the exact prompt of a question, with its white space, tokens and answers; no weights are loaded."""
     with one_sentence():
+        from transformers import AutoConfig
+
         from evalkit import inspection
         from evalkit.planning import Candidate, Wanted, plan
         from modelkit import checkpoint, hub
@@ -106,9 +108,9 @@ def inspect(
             raise UserError(f"--chat needs a chat template, and {model} has none.")
         wanted = Wanted([task], data, shots, _some(method), _some(subjects), n)
         planned = plan(wanted, Candidate(path, checkpoint.is_reward_model(path), has_template(path), run_of(path)))
-        console = _console()
+        console, context = _console(), checkpoint.longest_sequence(AutoConfig.from_pretrained(path))
         for one in planned.tasks:
-            for asked in inspection.inspect(one, tokenizer, inspection.context_of(path), chat):
+            for asked in inspection.inspect(one, tokenizer, context, chat):
                 console.print(inspection.shown(one, asked, tokenizer))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.encoding import Encoder, Said
@@ -74,13 +73,6 @@ def shown(task: Task, asked: Asked, tokenizer: PreTrainedTokenizerBase) -> Rende
     parts.append(Text(f"ids   {' '.join(map(str, asked.ids))}", "dim"))
     parts += [Text(f"then  {visible(text)!r} = {_pieces(ids, tokenizer)}") for text, ids in asked.answers.items()]
     return Group(*parts)
-
-
-def context_of(checkpoint: Path) -> int | None:
-    """The longest sequence a checkpoint reads, in tokens, from its configuration."""
-    from transformers import AutoConfig
-
-    return getattr(AutoConfig.from_pretrained(checkpoint), "max_position_embeddings", None)
 
 
 def _pieces(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:

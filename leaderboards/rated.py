@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from evalkit.ratings import win_matrix
 from leaderboards.board import Board
 from leaderboards.grid import Field, Grid, Head, Line
-from leaderboards.standings import FEWEST, Standing
+from leaderboards.standings import FEWEST_GAMES, Standing
+from leaderboards.votes.agreement import FEWEST_VOTES
 from leaderboards.wording import Both, same
 
+_FEW = Both("too few votes", "票数太少")
 _REASONS = {
     "won every game": "全部获胜",
     "lost every game": "全部失败",
@@ -48,9 +50,7 @@ def ratings(standing: Standing, board: Board, place: int) -> Grid:
             first = Field([Both(f"no finite rating: {row.reason}", f"无有限评分：{_REASONS.get(row.reason or '', row.reason or '')}")])
         else:
             interval = [same(f"[{row.ci95[0]:.0f}, {row.ci95[1]:.0f}]")] if row.ci95 else []
-            first = Field(
-                [same(f"{row.rating:.0f}"), *interval], row.rating, doubt=[Both("too few votes", "票数太少")] if row.games < FEWEST else []
-            )
+            first = Field([same(f"{row.rating:.0f}"), *interval], row.rating, doubt=[_FEW] if row.games < FEWEST_GAMES else [])
         if row.player not in board.names:
             first = Field(
                 first.lines, first.value, first.mark, [*first.doubt, Both("no results of these weights here", "此处没有该权重的评测结果")]
@@ -103,7 +103,7 @@ def agreement(standings: Sequence[Standing], board: Board) -> Grid | None:
         share = Field(
             [same(f"{100 * one.agreed / one.n:.1f} %"), same(f"[{100 * low:.1f}, {100 * high:.1f}]")],
             one.agreed / one.n,
-            doubt=[Both("too few votes", "票数太少")] if one.n < FEWEST else [],
+            doubt=[_FEW] if one.n < FEWEST_VOTES else [],
         )
         rows.append(Line(called, [share, Field([same(f"{one.n:,}")], one.n)], one.reward_model))
     note = Both("Of blind votes that prefer one reply; equal rewards don't agree.", "仅计偏好明确的盲投；奖励相等视为不一致。")

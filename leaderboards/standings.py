@@ -15,7 +15,7 @@ from evalkit.statistics import Interval, wilson
 from modelkit.errors import DataError
 from modelkit.records import Judgment, Vote
 
-FEWEST = 30
+FEWEST_GAMES = 30
 """Games below which a player is said to have too few for a rating."""
 _CONTROL = 100
 """Games below which the influence of length can't be told from chance."""

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import torch
 
 DTYPES = ("fp32", "bf16", "fp16")
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # of mallopt(3)
 
 
 def prepare_process(spin: int = 1000) -> None:
@@ -76,18 +75,6 @@ def give_back_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
-
-
-def keep_memory() -> None:
-    """Let this process hold on to what it frees (glibc), for loops that ask for the same large tensors again and again.
-
-    By default every tensor above 32 MB is fetched from the system and given back, page by page: updates of PPO on a 50 M shape took
-    a sixth less time without, at the same peak.
-    """
-    change = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if change is not None:
-        for parameter, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**26)):
-            change(parameter, value)
 
 
 _importing = threading.Lock()

@@ -56,7 +56,7 @@ class PackedLinear(nn.Linear):
         self.register_parameter("bias", layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _shaped(_product(_rows(x), self.weight, self.bias), x.shape)
+        return _shaped(_product(_padded_rows(x), self.weight, self.bias), x.shape)
 
 
 def pack(model: nn.Module) -> None:
@@ -83,7 +83,7 @@ class _OneDNN(TorchFunctionMode):
             bias = args[2] if len(args) > 2 else None
             if torch.is_grad_enabled():
                 return _Linear.apply(args[0], args[1], bias)
-            return _shaped(_product(_rows(args[0]), args[1], bias), args[0].shape)
+            return _shaped(_product(_padded_rows(args[0]), args[1], bias), args[0].shape)
         return func(*args, **(kwargs or {}))
 
 
@@ -103,7 +103,7 @@ def _rounded(count: int) -> int:
     return -(-count // step) * step
 
 
-def _rows(inputs: Tensor) -> Tensor:
+def _padded_rows(inputs: Tensor) -> Tensor:
     """[…, features] as [rows, features], with rows of zeros at the end up to a rounded count."""
     rows = inputs.reshape(-1, inputs.shape[-1])
     count = _rounded(len(rows))
@@ -114,10 +114,10 @@ def _rows(inputs: Tensor) -> Tensor:
     return padded
 
 
-def _few_rows(inputs: Tensor, weight: Tensor) -> Tensor:
-    """As :func:`_rows`; as they are, if their product with *weight* is a long one."""
+def _training_rows(inputs: Tensor, weight: Tensor) -> Tensor:
+    """[…, features] as [rows, features]: padded for a product with *weight* that is short, as they are for a long one."""
     rows = inputs.reshape(-1, inputs.shape[-1])
-    return rows if 2 * len(rows) * weight.numel() >= _LONG else _rows(rows)
+    return rows if 2 * len(rows) * weight.numel() >= _LONG else _padded_rows(rows)
 
 
 class _Linear(torch.autograd.Function):
@@ -125,7 +125,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        rows = _few_rows(inputs, weight)
+        rows = _training_rows(inputs, weight)
         ctx.save_for_backward(rows, weight)
         ctx.shape = inputs.shape
         return _shaped(_product(rows, weight, bias), inputs.shape)
@@ -134,7 +134,7 @@ class _Linear(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         inputs, weight = ctx.saved_tensors
-        rows = _few_rows(grad, weight)
+        rows = _training_rows(grad, weight)
         to_inputs = _shaped(_product(rows, weight.t()), ctx.shape) if ctx.needs_input_grad[0] else None
         to_weight = _product(rows.t(), inputs.t()) if ctx.needs_input_grad[1] else None
         return to_inputs, to_weight, rows.sum(0) if ctx.needs_input_grad[2] else None

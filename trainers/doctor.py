@@ -81,7 +81,7 @@ def examine(path: Path, data: Path | None = None) -> Examination:
         )
     texts = [_render(tokenizer, chat) for chat in conversations]
     sequences = [_ids(tokenizer, text) for text in texts]
-    context = min(int(getattr(model.config, "max_position_embeddings", tokenizer.model_max_length)), int(tokenizer.model_max_length))
+    context = min(checkpoint.longest_sequence(model.config) or tokenizer.model_max_length, tokenizer.model_max_length)
     case = _Case(model, tokenizer, context, texts, sequences, [chat[-1]["content"] for chat in conversations])
     findings = [finding for question in _QUESTIONS for finding in question(case)]
     rewards = _rewards(model, [ids[:context] for ids in sequences])

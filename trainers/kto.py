@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from modelkit.checkpoint import longest_sequence
 from trainers.data.dataset import Labelled, Prompt
 from trainers.data.order import steps
 from trainers.dpo import Reference
@@ -61,7 +62,7 @@ class KahnemanTversky:
         self.modules: dict[str, nn.Module] = {"model": model}
         self.optimisers = {"model": Optimiser([model], settings, strategy=self.strategy)}
         self._model, self._tokenizer, self._seed, self._probes = model.eval(), tokenizer, seed, probes
-        self._context: int | None = settings.max_length or getattr(model.config, "max_position_embeddings", None)
+        self._context: int | None = settings.max_length or longest_sequence(model.config)
         self._training, self._held_out = (self._compared(part, reference) for part in (rows, held_out))
         self._order: Iterator[list[int]] = iter(())
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from modelkit.device import dtype_of, keep_memory
+from modelkit.device import dtype_of
 from modelkit.errors import UserError
 from modelkit.linear import fast_linear
 from trainers import checkpointing
@@ -84,8 +84,6 @@ def train(stage: StageLoop, seed: int, log: Path, state: Path, progress: Progres
     :raises UserError: after ``max_skipped`` updates in a row that were not finite, or for ``keep_best`` without held-out data.
     """
     settings, strategy = stage.settings, stage.strategy
-    if strategy.device.type == "cpu":
-        keep_memory()
     resumed = checkpointing.resume(stage, state)
     start, counters = resumed or (0, {"tokens": 0, "seconds": 0.0, "log_bytes": 0, "best_loss": None, "best_step": 0, "stale": 0})
     writer = StageLog(log if strategy.rank == 0 else None, counters["log_bytes"])

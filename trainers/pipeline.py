@@ -259,8 +259,8 @@ class _Pipeline:
         mixture = [Mixture(path=str(file.resolve()))] if file.exists() else asked.data if asked else []
         if not mixture:
             return []
-        config = checkpoint.check(self.settings.base) if self.settings.base else {"max_position_embeddings": self.recipe.model.context}
-        context = config.get("max_position_embeddings") or config.get("n_positions") or 512
+        base = self.settings.base
+        context = (checkpoint.longest_sequence(checkpoint.check(base)) or 512) if base else self.recipe.model.context
         context = min(context, asked.max_length or context) if asked else context
         found = dataset.prompts(self._rows(mixture, "prompts"), self.tokenizer, context - self._reply_tokens, Counts())
         _, chosen = hold_out(found, min(1.0, count / len(found)), self.settings.seed, "reward reference")

@@ -275,7 +275,7 @@ def _context(model: PreTrainedModel, settings: Optimisation) -> int:
 
     :raises UserError: for more, and for a model without such a number (ALiBi) where none is set.
     """
-    own: int | None = getattr(model.config, "max_position_embeddings", None)
+    own = checkpoint.longest_sequence(model.config)
     wanted = settings.max_length or own
     if wanted is None:
         raise UserError(f"models of type {model.config.model_type} know no longest row: set max_length.")

@@ -128,7 +128,7 @@ class RewardJudge:
 
     def rewards(self, conversations: Sequence[Sequence[Message]]) -> list[float | None]:
         """The reward of each conversation; ``None`` where it is longer than the model reads."""
-        context = getattr(self.model.model.config, "max_position_embeddings", None) or 10**9
+        context = checkpoint.longest_sequence(self.model.model.config) or 10**9
         ids = [encode_chat(self.model.tokenizer, conversation, last_only=True).ids for conversation in conversations]
         fitting = [i for i, one in enumerate(ids) if len(one) <= context]
         found: list[float | None] = [None] * len(ids)

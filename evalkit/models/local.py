@@ -58,7 +58,7 @@ class LocalModel:
     @property
     def context(self) -> int | None:
         """The longest sequence the model reads, in tokens; ``None`` when its configuration doesn't say."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        return checkpoint.longest_sequence(self.model.config)
 
     def alone(self) -> LocalModel:
         """The same weights with *exact*, to check results against."""

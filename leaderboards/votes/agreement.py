@@ -14,7 +14,7 @@ from modelkit.records import MethodScore, Vote
 if TYPE_CHECKING:
     from evalkit.types import Sample
 
-FEWEST = 30
+FEWEST_VOTES = 30
 """Of fewer votes a share says little: its 95 % interval is wider than a third."""
 
 

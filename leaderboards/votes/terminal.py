@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evalkit.statistics import mcnemar
-from leaderboards.votes.agreement import FEWEST, Verdict
+from leaderboards.votes.agreement import FEWEST_VOTES, Verdict
 from modelkit.records import MethodScore, Side, Vote
 
 _LONGEST = 48
@@ -45,7 +45,7 @@ def agreements(found: Mapping[str, tuple[MethodScore, Sequence[Verdict]]]) -> Re
         against = f"{_against(first, verdicts):.3g}" if place else ""
         shown.add_row(*map(Text, (printable(name), share, interval, f"{score.n:,}", f"{score.unscored:,}", longer, against)))
     few = next(iter(found.values()))[0].n
-    return Group(shown, Text(f"too few votes to tell: {few} of at least {FEWEST}", style="yellow")) if few < FEWEST else shown
+    return Group(shown, Text(f"too few votes to tell: {few} of at least {FEWEST_VOTES}", style="yellow")) if few < FEWEST_VOTES else shown
 
 
 def printable(text: str) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor
 from modelkit.errors import UserError
 from modelkit.generation.prefixes import PrefixStore, shared_length
 from modelkit.generation.sampling import Chooser, Sampling, uniform
-from modelkit.generation.slots import SlotCache, context_of
+from modelkit.generation.slots import SlotCache, context_served
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -113,7 +113,7 @@ class Batch:
         self.model, self.tally, self._prefixes = model, Tally(), prefixes
         self._max_rows, self._chunk, self._burst, self._cache_bytes = max_rows, chunk, burst, cache_bytes
         self._cache = SlotCache(model)
-        self.context = context_of(model.config)
+        self.context = context_served(model.config)
         """The longest sequence, in tokens; ``None`` where the model has no limit of its own."""
         plain: Any = model
         if hasattr(model, "get_base_model"):  # adapters hide the signature

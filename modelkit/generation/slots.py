@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from modelkit.checkpoint import longest_sequence
 from modelkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -89,13 +90,13 @@ class _SlotLayer(DynamicLayer):
         return self._cache.view.end, 0
 
 
-def context_of(config: PretrainedConfig) -> int | None:
+def context_served(config: PretrainedConfig) -> int | None:
     """The longest sequence that a model of this configuration is served with, in tokens; ``None`` where it has no limit of its own.
 
     It ends where positions do, and at the shortest sliding window: beyond that, layers would need masks of their own.
     """
     windows = [layer.sliding_window for layer in DynamicCache(config=config).layers if isinstance(layer, DynamicSlidingWindowLayer)]
-    return min((int(limit) for limit in (getattr(config, "max_position_embeddings", None), *windows) if limit), default=None)
+    return min((int(limit) for limit in (longest_sequence(config), *windows) if limit), default=None)
 
 
 class SlotCache(Cache):

@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from modelkit import checkpoint
 from modelkit.device import import_transformers
 from modelkit.errors import UserError
-from modelkit.generation.slots import context_of
+from modelkit.generation.slots import context_served
 from playground.api.refusals import Refused
 from playground.api.service import Service
 from playground.models import Entry, written
@@ -66,6 +66,6 @@ def _context(path: Path, written: int) -> int | None:
 
     config = dict(checkpoint.check(path))
     try:
-        return context_of(AutoConfig.for_model(config.pop("model_type"), **config))
+        return context_served(AutoConfig.for_model(config.pop("model_type"), **config))
     except (KeyError, ValueError):
         return None

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from modelkit.chat import Message, encode_chat
-from modelkit.generation.slots import context_of
+from modelkit.generation.slots import context_served
 from playground.api.gate import check_messages, check_samples
 from playground.api.refusals import Refused
 from playground.api.service import Service, record_of
@@ -51,7 +51,7 @@ def _encode(judge: LoadedReward, conversations: Sequence[Sequence[Message]]) -> 
     :raises Refused: when one is longer than the model reads: a reward of a part would be the reward of something else.
     """
     sequences = [encode_chat(judge.model.tokenizer, messages, last_only=True).ids for messages in conversations]
-    context = context_of(judge.model.model.config)
+    context = context_served(judge.model.model.config)
     if context is not None and (longest := max(map(len, sequences))) > context:
         said = f"a conversation has {longest} tokens, more than this model's context length of {context}: shorten it"
         raise Refused(400, said, "context_length_exceeded")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from evalkit.statistics import wilson
-from leaderboards.votes.agreement import FEWEST
+from leaderboards.votes.agreement import FEWEST_VOTES
 from leaderboards.votes.store import Tally
 from modelkit.records import Vote
 from playground.arena.battle import Battle
@@ -46,8 +46,8 @@ def outcome(language: Language, vote: Vote, yours: Tally, everybody: Tally | Non
 def rate(language: Language, tally: Tally) -> str:
     """How often the reward model agreed, with Wilson's 95 % interval; of too few votes no more than their number."""
     counted = t(language, "arena.tally", agreed=tally.agreed, n=tally.n)
-    if tally.n < FEWEST:
-        return f"{counted} · {t(language, 'arena.few', n=FEWEST)}"
+    if tally.n < FEWEST_VOTES:
+        return f"{counted} · {t(language, 'arena.few', n=FEWEST_VOTES)}"
     low, high = (f"{100 * bound:.0f}" for bound in wilson(tally.agreed, tally.n))
     return f"<b>{100 * tally.agreed / tally.n:.0f} %</b> [{low}, {high}] · {counted}"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from leaderboards.votes.agreement import FEWEST
+from leaderboards.votes.agreement import FEWEST_VOTES
 from playground.texts import Language, duration, stage_name, t
 from playground.training.estimate import StageEstimate
 from playground.training.jobs import Standing
@@ -114,7 +114,7 @@ def agreement(language: Language, found: Sequence[Agreement]) -> str:
         return ""
     heads = [t(language, "job.name"), t(language, "votes.before"), t(language, "votes.after"), t(language, "votes.p")]
     rows = [(one.job, _share(language, one.before), _share(language, one.after), f"{one.p:.3g}") for one in found]
-    few = line(t(language, "votes.few", n=FEWEST)) if min(one.before.n for one in found) < FEWEST else ""
+    few = line(t(language, "votes.few", n=FEWEST_VOTES)) if min(one.before.n for one in found) < FEWEST_VOTES else ""
     return _table(t(language, "votes.agreement"), heads, rows) + few
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,19 @@ def test_preferences_are_learnt_from_a_checkpoint_at_once(place: Path) -> None:
     stage = read_stage(made.checkpoint("dpo"))
     assert stage is not None
     assert stage.parent == "../../base"
+
+
+def test_a_finished_stage_whose_data_changed_since_is_not_taken_for_done(place: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(place / "data", tmp_path / "data")
+    (tmp_path / "recipe.yaml").write_text(f"name: again\ndpo: {{{FEW}}}\n")
+    again = ["run", tmp_path / "recipe.yaml", "--base", place / "base", "--data", data, "--out", tmp_path / "out"]
+    assert call(*again).exit_code == 0
+    assert call(*again).exit_code == 0
+    rows = (data / "pairs.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (data / "pairs.jsonl").write_text("".join(rows[1:]), encoding="utf-8")
+    refused = call(*again)
+    assert refused.exit_code == 2
+    assert "pairs.jsonl has changed since" in " ".join(refused.output.split())
 
 
 def test_a_recipe_without_any_stage_is_refused(tmp_path: Path) -> None:

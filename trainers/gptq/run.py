@@ -102,7 +102,7 @@ def run(settings: Settings, watch: Callable[[At], None] = lambda at: None, say: 
     _refuse(settings, config)
     tokenizer = checkpoint.load_tokenizer(source)
     report = Report()
-    length = min(_LONGEST, config.get("max_position_embeddings") or config.get("n_positions") or _LONGEST)
+    length = min(_LONGEST, checkpoint.longest_sequence(config) or _LONGEST)
     samples = sequences(settings.calibration, tokenizer, settings.samples, length, settings.seed, report.counts)
     report.tokens = sum(map(len, samples))
     widest = max(config.get(name) or 0 for name in ("intermediate_size", "ffn_dim", "n_inner", "hidden_size", "n_embd"))

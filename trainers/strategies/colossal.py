@@ -29,7 +29,7 @@ def check(name: str, devices: int, instead: str) -> None:
     :raises UserError: when ColossalAI isn't installed, or the plugin needs what isn't there.
     """
     if name == "colossalai_gemini":
-        raise UserError("colossalai_gemini needs ColossalAI's own compiled Adam, which the trainers don't drive: use --strategy zero3.")
+        raise UserError("colossalai_gemini keeps weights in 16 bits and can't make a pass before it has learnt: use --strategy zero3.")
     if importlib.util.find_spec("colossalai") is None:
         raise UserError(f"{name} needs ColossalAI: install it with {_INSTALL}, or use --strategy {instead}.")
     if name != "colossalai_ddp" and not devices:
