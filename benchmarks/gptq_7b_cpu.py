@@ -5,7 +5,7 @@
     python -m benchmarks.gptq_7b_cpu --bf16 --packed    (the same, laid out for oneDNN, as the playground holds it)
 
 The weights are random and packed directly, layer by layer: no unquantised copy of the model ever exists. 256 tokens are read, then
-128 generated greedily, by the loop that serves everybody. The share of the bandwidth limit is the bytes of weights that a token
+128 generated greedily, by the loop that serves everybody, and what was read is kept for a next turn, as in a chat. The share of the bandwidth limit is the bytes of weights that a token
 needs, times tokens per second, over what this machine reads per second with the same number of threads, measured here too.
 """
 
@@ -23,6 +23,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from modelkit.device import give_back_memory, prepare_process, set_threads
 from modelkit.generation.batch import Batch
+from modelkit.generation.engine import Limits
+from modelkit.generation.prefixes import PrefixStore
 from modelkit.generation.sampling import Sampling
 from modelkit.gptq.layer import GPTQLinear
 from modelkit.gptq.packing import Packed
@@ -62,7 +64,7 @@ def bytes_per_token(model: LlamaForCausalLM) -> int:
 
 def moments_of_tokens(model: LlamaForCausalLM) -> list[float]:
     """When reading the prompt began, and when each new token was there."""
-    batch = Batch(model)
+    batch = Batch(model, prefixes=PrefixStore(Limits().prefix_bytes))
     batch.add(torch.randint(32000, (CONTEXT,), generator=torch.Generator().manual_seed(0)).tolist(), Sampling(NEW, temperature=0), stop=[])
     moments = [time.perf_counter()]
     while batch.busy:

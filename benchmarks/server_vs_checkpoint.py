@@ -1,9 +1,10 @@
 """lm-evaluation-harness on a checkpoint and through our server: the same questions must get the same numbers.
 
     python -m benchmarks.server_vs_checkpoint --data DIR --tokenizer DIR [--peer-python PYTHON] [--shots 5] [--limit 25]
+    python -m benchmarks.server_vs_checkpoint --data DIR --checkpoint DIR --shots 2
 
-The checkpoint is that of evalkit_vs_lm_eval.py (51 million random parameters), the tasks lm-eval's own MMLU over the local files in
-DIR of --data. `--model hf` reads the checkpoint, `--model local-completions` asks `playground serve`, which lm-eval only knows as an
+The checkpoint is that of evalkit_vs_lm_eval.py (51 million random parameters) unless --checkpoint names one, the tasks lm-eval's own MMLU
+over the local files in DIR of --data. `--model hf` reads the checkpoint, `--model local-completions` asks `playground serve`, which lm-eval only knows as an
 OpenAI-compatible server. Without --peer-python an environment with lm-eval 0.4.13 is made.
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 
 from benchmarks.evalkit_vs_lm_eval import ROOT, SUBJECTS, build, make_peer, write_tasks
 from benchmarks.server import served
+from modelkit import checkpoint
 
 API = "lm_eval[api]==0.4.13"
 PEER = """
@@ -73,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data")
     parser.add_argument("--tokenizer", type=Path, default=ROOT.parent / "shared/data/tokenizers/llama")
+    parser.add_argument("--checkpoint", type=Path, help="a trained one, in place of random weights")
     parser.add_argument("--peer-python", type=Path, help="a Python with lm_eval[hf,api] (default: an environment made for it)")
     parser.add_argument("--subjects", type=int, default=2)
     parser.add_argument("--shots", type=int, default=5)
@@ -84,9 +87,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = (given.work or Path(temporary)).resolve()
         work.mkdir(parents=True, exist_ok=True)
-        path = work / "llama-51m"
+        path = (given.checkpoint or work / "llama-51m").resolve()
         if not (path / "config.json").exists():
             build(path, given.tokenizer)
+        tokenizer = checkpoint.load_tokenizer(path)
+        arguments = {
+            "tokenizer": str(path),
+            "tokenizer_backend": "huggingface",
+            "add_bos_token": tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id,  # by itself only `--model hf` does as the tokenizer
+            "max_length": checkpoint.longest_sequence(checkpoint.check(path)),
+        }
         peer = given.peer_python.absolute() if given.peer_python else make_peer(work / "lm-eval")
         if given.peer_python is None:
             subprocess.run([peer, "-m", "pip", "install", "-q", API], check=True)
@@ -95,8 +105,7 @@ def main() -> None:
         asked = (subjects, work / "mmlu", given.shots, given.limit)
         here = run(peer, "hf", {"pretrained": str(path), "dtype": "float32", "device": "cpu"}, *asked)
         with served(path, given.threads) as (url, _):
-            arguments = {"model": path.name, "base_url": f"{url}/completions", "tokenizer": str(path), "max_length": 4096}
-            there = run(peer, "local-completions", {**arguments, "tokenizer_backend": "huggingface"}, *asked)
+            there = run(peer, "local-completions", {"model": path.name, "base_url": f"{url}/completions", **arguments}, *asked)
     report(here, there)
 
 
