@@ -54,6 +54,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 SMALLEST: dict[str, Any] = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 PROMPT, NEW, STREAMS = 48, 48, 8
+_WARM_ROUNDS = 3
+"""Rounds of the soak after which memory ought to grow no more."""
 Prompts = list[list[int]]
 console = Console(width=140)
 
@@ -273,13 +275,15 @@ def soak(shape: str, seconds: float, table: Table) -> None:
         turns += 1
         resident.append(resident_bytes())
     worker.close(10)
-    early, late = resident[min(2, len(resident) - 1)], resident[-1]
+    warm = min(_WARM_ROUNDS, turns)
+    early, late = resident[warm - 1], resident[-1]
     console.print(
         f"  {shape}: soak of {time.perf_counter() - started:.0f} s: {turns} rounds, {texts[0]} texts, {failed[0]} errors, {mixed[0]} chats "
-        f"other than alone, resident memory {early >> 20} MiB after {min(3, turns)} rounds and {late >> 20} MiB at the end"
+        f"other than alone, resident memory {early >> 20} MiB after {warm} rounds and {late >> 20} MiB at the end"
     )
     table.add_row(shape, f"soak, {texts[0]} texts: errors + mixed-up chats", str(failed[0] + mixed[0]), "0")
-    table.add_row(shape, "soak: growth of resident memory", f"{(late - early) / early:+.1%}", "flat")
+    growth = f"{(late - early) / early:+.1%}" if turns > _WARM_ROUNDS else "–"
+    table.add_row(shape, "soak: growth of resident memory", growth, "flat")
 
 
 def in_threads(visit: Callable[[int], None], count: int) -> None:
@@ -308,10 +312,11 @@ def resident_bytes() -> int:
 def main() -> None:
     """Measure everything for each shape, or soak only."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", choices=[*SHAPES, "smallest", "all"], default="all")
+    shapes = "what to measure; the 50M shape has its soak only with --soak [all]"
+    parser.add_argument("--shape", choices=[*SHAPES, "smallest", "all"], default="all", help=shapes)
     parser.add_argument("--rounds", type=int, default=5, help="rounds in which contenders take turns [5]")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads [all, at most 8]")
-    parser.add_argument("--soak", type=float, default=None, metavar="SECONDS", help="only the soak test, for so long")
+    parser.add_argument("--soak", type=float, default=None, metavar="SECONDS", help="only the soak, for so long and at least a round")
     asked = parser.parse_args()
     threads = set_threads(asked.threads)
     transformers.logging.set_verbosity_error()

@@ -4,8 +4,8 @@
     python -m benchmarks.server_vs_checkpoint --data DIR --checkpoint DIR --shots 2
 
 The checkpoint is that of evalkit_vs_lm_eval.py (51 million random parameters) unless --checkpoint names one, the tasks lm-eval's own MMLU
-over the local files in DIR of --data. `--model hf` reads the checkpoint, `--model local-completions` asks `playground serve`, which lm-eval only knows as an
-OpenAI-compatible server. Without --peer-python an environment with lm-eval 0.4.13 is made.
+over the local files in DIR of --data. `--model hf` reads the checkpoint, `--model local-completions` asks `playground serve`, which
+lm-eval only knows as an OpenAI-compatible server. Without --peer-python an environment with lm-eval 0.4.13 is made.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks.evalkit_vs_lm_eval import ROOT, SUBJECTS, build, make_peer, write_tasks
 from benchmarks.server import served
 from modelkit import checkpoint
+from modelkit.context import longest_sequence
 
 API = "lm_eval[api]==0.4.13"
 PEER = """
@@ -95,7 +96,7 @@ def main() -> None:
             "tokenizer": str(path),
             "tokenizer_backend": "huggingface",
             "add_bos_token": tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id,  # by itself only `--model hf` does as the tokenizer
-            "max_length": checkpoint.longest_sequence(checkpoint.check(path)),
+            "max_length": longest_sequence(checkpoint.check(path)),
         }
         peer = given.peer_python.absolute() if given.peer_python else make_peer(work / "lm-eval")
         if given.peer_python is None:

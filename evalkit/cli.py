@@ -100,6 +100,7 @@ def inspect(
         from evalkit.planning import Candidate, Wanted, plan
         from modelkit import checkpoint, hub
         from modelkit.chat import has_template
+        from modelkit.context import longest_sequence
         from modelkit.run import run_of
 
         path = hub.find(model, None)
@@ -108,7 +109,7 @@ def inspect(
             raise UserError(f"--chat needs a chat template, and {model} has none.")
         wanted = Wanted([task], data, shots, _some(method), _some(subjects), n)
         planned = plan(wanted, Candidate(path, checkpoint.is_reward_model(path), has_template(path), run_of(path)))
-        console, context = _console(), checkpoint.longest_sequence(AutoConfig.from_pretrained(path))
+        console, context = _console(), longest_sequence(AutoConfig.from_pretrained(path))
         for one in planned.tasks:
             for asked in inspection.inspect(one, tokenizer, context, chat):
                 console.print(inspection.shown(one, asked, tokenizer))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +14,7 @@ from modelkit.weights import read_header, weight_files
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class DataSource(BaseModel):
@@ -154,13 +153,6 @@ def load_model(
             f"{checkpoint} lacks {len(missing)} weights its config.json asks for (the first: {missing[0]}): they don't belong together."
         )
     return model.to(device or torch.device("cpu")).eval()
-
-
-def longest_sequence(config: PretrainedConfig | Mapping[str, Any]) -> int | None:
-    """How many tokens a model of this configuration was made to read at once; ``None`` where nothing says (ALiBi knows no end)."""
-    names = ("max_position_embeddings", "n_positions")
-    found = [config.get(name) if isinstance(config, Mapping) else getattr(config, name, None) for name in names]
-    return next((int(length) for length in found if length), None)
 
 
 def is_reward_model(checkpoint: Path) -> bool:

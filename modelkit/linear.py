@@ -64,13 +64,18 @@ def pack(model: nn.Module) -> None:
 
     A weight that is shared with the embeddings stays beside its packed copy; others are held once.
     """
-    if not hasattr(torch.ops.mkldnn, "_reorder_linear_weight") or not torch.backends.mkldnn.is_available():
-        return
-    dtypes = [torch.float32, *([torch.bfloat16] if torch.ops.mkldnn._is_mkldnn_bf16_supported() else [])]
     for path in [path for path, layer in model.named_modules() if type(layer) is nn.Linear]:
         layer: Any = model.get_submodule(path)
-        if layer.weight.numel() >= _LARGE and layer.weight.is_cpu and layer.weight.dtype in dtypes:
+        if is_packed(layer.weight.numel(), layer.weight.dtype, layer.weight.device):
             model.set_submodule(path, PackedLinear(layer))
+
+
+def is_packed(count: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether :func:`pack` packs a linear layer with so many weights."""
+    if not hasattr(torch.ops.mkldnn, "_reorder_linear_weight") or not torch.backends.mkldnn.is_available():
+        return False
+    possible = dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return possible and count >= _LARGE and device.type == "cpu"
 
 
 class _OneDNN(TorchFunctionMode):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from modelkit import checkpoint
 from modelkit.chat import Message, encode_chat
 from modelkit.errors import UserError
+from modelkit.gptq.layer import always_dequantise
 from modelkit.linear import fast_linear
 from modelkit.scoring.batches import Grid, by_length, right_pad
 from modelkit.scoring.forward import Forward
@@ -77,21 +78,32 @@ class RewardModel:
 
     @classmethod
     def load(cls, path: Path, device: torch.device | None = None) -> RewardModel:
-        """:raises UserError: when the checkpoint isn't whole or isn't a reward model."""
-        return cls(checkpoint.load_model(path, "reward", device=device), checkpoint.load_tokenizer(path))
+        """Load a checkpoint; one in 4 bits computes with dequantised weights, so that no reward depends on what is scored with it.
+
+        :raises UserError: when the checkpoint isn't whole or isn't a reward model.
+        """
+        model = checkpoint.load_model(path, "reward", device=device)
+        always_dequantise(model)
+        return cls(model, checkpoint.load_tokenizer(path))
 
     def score(self, conversations: Sequence[Sequence[Message]], token_budget: int = 16384) -> list[float]:
         """One reward per conversation, each of which ends with the assistant's reply."""
         return self.score_ids([encode_chat(self.tokenizer, messages).ids for messages in conversations], token_budget)
 
     @torch.inference_mode()
-    def score_ids(self, sequences: Sequence[Sequence[int]], token_budget: int = 16384) -> list[float]:
-        """One reward per token sequence, read at its last token."""
+    def score_ids(
+        self, sequences: Sequence[Sequence[int]], token_budget: int = 16384, between: Callable[[], None] = lambda: None
+    ) -> list[float]:
+        """One reward per token sequence, read at its last token.
+
+        :param between: called after each batch; what it raises ends the work.
+        """
         rewards = [math.nan] * len(sequences)
         with fast_linear(self.model.device, self.model.dtype):
             for batch in by_length([len(sequence) for sequence in sequences], token_budget):
                 for index, value in zip(batch, last_token_values(self.model, [sequences[i] for i in batch]).tolist(), strict=True):
                     rewards[index] = value
+                between()
         return rewards
 
     def best_of(self, prompt: Sequence[Message], replies: Sequence[str]) -> tuple[int, list[float]]:

@@ -52,7 +52,7 @@ _WARM_UP_SECONDS = 15.0
 _Model = Annotated[list[str], typer.Option("-m", "--model", help="Checkpoint: a directory, or owner/name on the hub. Repeat for several.")]
 _Dtype = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16 (default: fp32, or what a quantised checkpoint says).")]
 _Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N (default: cuda where there is one).")]
-_Memory = Annotated[float | None, typer.Option(min=0.001, help="GiB that weights may take (default: four fifths of the memory).")]
+_Memory = Annotated[float | None, typer.Option(min=0.001, help="GiB that models may take (default: four fifths of the memory).")]
 
 
 @app.command()
@@ -82,6 +82,9 @@ def page(
     data: Annotated[
         Path | None, typer.Option(help="Folder of data files offered for them. [default: $PLAYGROUND_DATA]", show_default=False)
     ] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="GiB that models may take. [default: $PLAYGROUND_MEMORY or 4]", show_default=False, min=0.001)
+    ] = None,
     api: Annotated[bool, typer.Option("--api", help="Answer OpenAI's API at /v1 too, as `playground serve` does.")] = False,
 ) -> None:
     """Chat with the checkpoints of a run side by side, watch it being trained, compare its stages."""
@@ -91,7 +94,8 @@ def page(
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     Host.here().trust_proxies()
     with one_sentence():
-        run(with_training(resolve(runs, host, port, recipe if train else None, endpoint, endpoint_key_env), training, data), api)
+        settings = resolve(runs, host, port, recipe if train else None, endpoint, endpoint_key_env, memory)
+        run(with_training(settings, training, data), api)
 
 
 @app.command()
@@ -103,6 +107,11 @@ def serve(
     dtype: _Dtype = None,
     device: _Device = None,
     memory: _Memory = None,
+    idle: Annotated[float, typer.Option(min=0.001, help="Minutes after which an unused model of --runs is put away.")] = 15.0,
+    cache: Annotated[
+        float | None, typer.Option(min=0.001, help="GiB that each model's keys and values may take (default: a quarter of what is free).")
+    ] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Samples that each model writes at a time (default: 32).")] = None,
     concurrent: Annotated[int, typer.Option(min=1, help="Requests at work at a time; further ones get 429.")] = Limits.concurrent,
     per_minute: Annotated[int | None, typer.Option(min=1, help="Requests a minute by one client (default: as many as it likes).")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens that a sample may have.")] = Limits.tokens,
@@ -112,10 +121,10 @@ def serve(
 ) -> None:
     """Serve checkpoints through OpenAI's API. Set PLAYGROUND_API_KEY to ask every client for that key."""
     with one_sentence():
-        from playground.settings import listen, open_models
+        from playground.settings import engine_limits, listen, open_models
 
         listener = listen(host, port)
-        models = open_models(model, runs, memory, dtype, device)
+        models = open_models(model, runs, memory, dtype, device, 60 * idle, engine_limits(cache, rows))
 
         from playground.api.service import Service
         from playground.api.serving import serve_until_stopped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ def fit(
     """Token ids of as much of a conversation as leaves room for an answer, those messages, and the number of turns dropped.
 
     A turn begins with what the user says; the oldest go first, a system prompt never. Room is *max_tokens*, or a quarter of the context
-    where that is less. A model without a chat template reads the last message alone.
+    where that is less. A model without a chat template reads the last message alone. How many turns have to go is found by halving: the
+    fewer are left, the fewer tokens they have.
 
     :raises TooLong: when the last message (with the system prompt) is too long by itself.
     """
@@ -31,9 +33,18 @@ def fit(
     room = context - min(max_tokens, context // 4) if context else None
     system, turns = (list(messages[:1]), messages[1:]) if messages[0]["role"] == "system" else ([], messages)
     starts = [0, *(i for i, message in enumerate(turns) if i and message["role"] == "user")]
-    for dropped, start in enumerate(starts):
-        kept = [*system, *turns[start:]]
+
+    def without(dropped: int) -> tuple[list[int], list[Message], int]:
+        kept = [*system, *turns[starts[dropped] :]]
         ids = encode_prompt(tokenizer, kept) if tokenizer.chat_template else list(tokenizer(kept[-1]["content"])["input_ids"])
-        if room is None or len(ids) <= room:
-            return ids, kept, dropped
-    raise TooLong(f"the message is {len(ids)} tokens long, but this model can read {room} beside its answer: shorten it.")
+        return ids, kept, dropped
+
+    def fits(dropped: int) -> bool:
+        return room is None or len(without(dropped)[0]) <= room
+
+    ids, kept, dropped = without(0)
+    if room is not None and len(ids) > room and len(starts) > 1:
+        ids, kept, dropped = without(bisect_left(range(len(starts) - 1), True, lo=1, key=fits))
+    if room is not None and len(ids) > room:
+        raise TooLong(f"the message is {len(ids)} tokens long, but this model can read {room} beside its answer: shorten it.")
+    return ids, kept, dropped

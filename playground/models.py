@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelkit import checkpoint
-from modelkit.adapter import base_of, is_adapter
-from modelkit.chat import has_template
+from modelkit import checkpoint, weight_bytes
 from modelkit.errors import ModelError, UserError
-from modelkit.run import Run, StageKind, find_runs, run_of
+from modelkit.run import Run, StageKind, find_runs
+from playground.entries import Entry, is_there, named, written
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from modelkit.generation.engine import Engine
+    from modelkit.generation.engine import Engine, Limits
     from modelkit.generation.worker import Worker
     from modelkit.reward import RewardModel, RewardReference
     from modelkit.scoring.scorer import Scorer
@@ -34,27 +34,8 @@ IDLE_SECONDS = 900.0
 """A model unused for so long is put away."""
 DEFAULT_KINDS: tuple[StageKind, ...] = ("base", "sft", "reward", "rl")
 """What the columns show first, from left to right."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A checkpoint that is ready. ``id`` (``run/stage``, or the directory's name) is all that a visitor ever sends.
-
-    ``run`` is ``None`` for a checkpoint that belongs to none. A copy (in 4 bits, say) never stands for its kind.
-    """
-
-    id: str
-    path: Path
-    kind: StageKind
-    titles: dict[str, str]
-    run: Run | None = None
-    several_runs: bool = False
-    is_copy: bool = False
-
-    def title(self, language: str) -> str:
-        """The stage's name in a language, with the run's name where there are several."""
-        title = self.titles.get(language) or self.titles.get("en") or self.path.name
-        return f"{self.run.info.name} · {title}" if self.several_runs and self.run else title
+_SCORE: tuple[StageKind, ...] = ("reward", "critic")
+"""What has a scalar head and writes nothing."""
 
 
 @dataclass
@@ -87,10 +68,11 @@ class Models:
     """The registry of one server: catalogue and cache. Safe to use from many threads.
 
     :param roots: runs, or folders of runs, all of whose stages are offered.
-    :param memory_bytes: most that the weights in memory may take together.
+    :param memory_bytes: most that models may take together: their weights, and what their engines hold of keys and values.
     :param idle_seconds: a model unused for so long is put away; ``None`` to keep it.
-    :param checkpoints: single checkpoints that are offered as well.
+    :param checkpoints: single checkpoints that are offered as well, and stay however long they are unused.
     :param dtype: of language models' weights; ``None`` for each one's usual (fp32, or what its quantisation says).
+    :param limits: what each model's engine may take up.
     :param inline: compute on the threads that ask rather than on a thread for each model.
     """
 
@@ -103,10 +85,11 @@ class Models:
         dtype: torch.dtype | None = None,
         device: torch.device | None = None,
         inline: bool = False,
+        limits: Limits | None = None,
     ) -> None:
         self._roots, self._budget, self._idle_seconds = roots, memory_bytes, idle_seconds
-        self._singles = _singles(checkpoints)
-        self._dtype, self._device, self._inline = dtype, device, inline
+        self._singles = named(checkpoints)
+        self._dtype, self._device, self._inline, self._limits = dtype, device, inline, limits
         self.renew_locks()
         self._entries: dict[str, Entry] = {}
         self._scanned = float("-inf")
@@ -138,7 +121,7 @@ class Models:
                     )
                     for run, stage in ready
                 ]
-                found += [entry for entry in self._singles if _is_there(entry.path)]
+                found += [entry for entry in self._singles if is_there(entry.path)]
                 self._entries = {entry.id: entry for entry in found}
                 self._scanned = time.monotonic()
             return list(self._entries.values())
@@ -249,19 +232,40 @@ class Models:
         with self._loading:
             if (held := self._find(key)) is not None:
                 return held
-            needed = sum(_size(file) for folder in _folders(entry.path) for file in folder.glob("*.safetensors"))
-            if needed > self._budget:
-                raise ModelError(
-                    f"{entry.id} needs {needed >> 20:,} MiB, more than the {self._budget >> 20:,} MiB that weights may take up here."
-                )
-            for stale in [old for old in self._cache if old[0] == entry.path]:
+            needed = self._needed(entry)
+            for stale in [old for old in self._snapshot() if old[0] == entry.path]:
                 self._put_away(stale)
             self._make_room(needed)
-            loaded = self._read(entry, key)
+            with _enough_memory(f"{entry.id}, which needs {needed >> 20:,} MiB"):
+                loaded = self._read(entry, key)
             with self._holding:
-                self._cache[key] = _Held(entry.id, loaded, _bytes(loaded))
+                self._cache[key] = _Held(entry.id, loaded, weight_bytes.held(_module(loaded)))
             self._make_room(0, spare=key)
             return loaded
+
+    def _needed(self, entry: Entry) -> int:
+        """Bytes of the entry's weights, loaded as :meth:`_read` does.
+
+        :raises ModelError: when the files are not whole or that is more than the budget.
+        """
+        from modelkit.device import import_transformers
+
+        import_transformers()
+        if entry.kind in _SCORE:
+            needed = weight_bytes.expected(entry.path)
+        else:
+            needed = weight_bytes.expected(entry.path, self._dtype, None if self._inline else self._place())
+        if needed > self._budget:
+            raise ModelError(
+                f"{entry.id} needs {needed >> 20:,} MiB, more than the {self._budget >> 20:,} MiB that models may take up here: choose a "
+                "smaller one or one in 4 bits, or allow more with --memory."
+            )
+        return needed
+
+    def _place(self) -> torch.device:
+        from modelkit.device import choose_device
+
+        return self._device or choose_device()
 
     def _find(self, key: _Key) -> Loaded | LoadedReward | None:
         with self._holding:
@@ -270,13 +274,21 @@ class Models:
             self._cache.move_to_end(key)
             return self._cache[key].model
 
+    def _snapshot(self) -> dict[_Key, _Held]:
+        """The models in memory, the one used longest ago first; others may use them meanwhile."""
+        with self._holding:
+            return dict(self._cache)
+
     def _make_room(self, needed: int, spare: _Key | None = None) -> None:
         """Put away what was used longest ago, those at work last, until *needed* more bytes fit."""
-        while sum(held.bytes for held in self._cache.values()) + needed > self._budget:
-            others = [key for key in self._cache if key != spare]
+        held = self._snapshot()
+        while sum(one.bytes for one in held.values()) + needed > self._budget:
+            others = [key for key in held if key != spare]
             if not others:
                 return
-            self._put_away(next((key for key in others if not self._cache[key].model.worker.busy), others[0]))
+            leaving = next((key for key in others if not held[key].model.worker.busy), others[0])
+            self._put_away(leaving)
+            del held[leaving]
 
     def _put_away(self, key: _Key) -> None:
         """Forget a model; what it is writing is finished, and with that its memory is free."""
@@ -287,30 +299,28 @@ class Models:
     def _rest(self, key: _Key) -> None:
         """Nobody has used a model for a while."""
         with self._loading:
-            if key in self._cache and not self._cache[key].model.worker.busy:
+            held = self._snapshot().get(key)
+            if held is not None and not held.model.worker.busy:
                 self._put_away(key)
 
     def _read(self, entry: Entry, key: _Key) -> Loaded | LoadedReward:
-        from modelkit.device import choose_device, import_transformers
-
-        import_transformers()
-        from modelkit.generation.engine import Engine
+        from modelkit.generation.engine import Engine, Limits
         from modelkit.generation.inline import InlineWorker
         from modelkit.generation.worker import Worker
         from modelkit.linear import pack
         from modelkit.reward import RewardModel, RewardReference
 
         def worker(engine: Engine | None) -> Worker:
-            kind = InlineWorker if self._inline else Worker
-            return kind(engine, entry.id, self._idle_seconds, lambda: self._rest(key))
+            kind, idle = InlineWorker if self._inline else Worker, None if entry in self._singles else self._idle_seconds
+            return kind(engine, entry.id, idle, lambda: self._rest(key))
 
-        device = self._device or choose_device()
-        if entry.kind in ("reward", "critic"):
+        device = self._place()
+        if entry.kind in _SCORE:
             return LoadedReward(RewardModel.load(entry.path, device), RewardReference.read(entry.path), worker(None))
         model, tokenizer = checkpoint.load_model(entry.path, dtype=self._dtype, device=device), checkpoint.load_tokenizer(entry.path)
         if not self._inline:  # such a process may send its weights elsewhere
             pack(model)
-        engine = Engine(model, tokenizer, inline=self._inline)
+        engine = Engine(model, tokenizer, self._limits or Limits(), inline=self._inline)
         return Loaded(model, tokenizer, engine, worker(engine))
 
 
@@ -319,64 +329,30 @@ _Key = tuple[Path, int]
 
 
 class _Held(NamedTuple):
-    """A model in memory."""
+    """A model in memory, with the bytes of its weights."""
 
     id: str
     model: Loaded | LoadedReward
-    bytes: int
+    weights: int
+
+    @property
+    def bytes(self) -> int:
+        """What it takes at present, keys and values included."""
+        return self.weights + (self.model.engine.bytes if isinstance(self.model, Loaded) else 0)
 
 
-def _singles(checkpoints: Sequence[Path]) -> list[Entry]:
-    """Checkpoints named one by one: as a stage where they belong to a run, else by the directory's name.
-
-    :raises UserError: when one isn't whole, or two would have the same name.
-    """
-    found = []
-    for named in checkpoints:
-        checkpoint.check(named)
-        path = named.resolve()
-        run = run_of(path)
-        stage = next((stage for stage in run.ready() if stage.name == path.name), None) if run else None
-        if run and stage:
-            found.append(Entry(f"{run.path.name}/{stage.name}", path, stage.kind, stage.title, run))
-        else:
-            kind: StageKind = "reward" if checkpoint.is_reward_model(path) else "sft" if has_template(path) else "base"
-            found.append(Entry(path.name, path, kind, {}))
-    twice = {id for id, times in Counter(entry.id for entry in found).items() if times > 1}
-    found = [replace(entry, id=f"{entry.path.parent.name}/{entry.path.name}") if entry.id in twice else entry for entry in found]
-    if len({entry.id for entry in found}) < len(found):
-        raise UserError(f"two checkpoints would both be called {min(twice)}: rename one of the directories.")
-    return found
+def _module(loaded: Loaded | LoadedReward) -> PreTrainedModel:
+    return loaded.model if isinstance(loaded, Loaded) else loaded.model.model
 
 
-def _folders(path: Path) -> list[Path]:
-    """Where a checkpoint's weights lie: an adapter's are its base's, too."""
-    return [path, base_of(path)] if is_adapter(path) else [path]
+@contextmanager
+def _enough_memory(what: str) -> Iterator[None]:
+    """:raises ModelError: when the block, which loads *what*, runs out of memory."""
+    from modelkit.generation.memory import out_of_memory
 
-
-def _is_there(path: Path) -> bool:
-    return (path / "config.json").is_file() or is_adapter(path)
-
-
-def written(path: Path) -> int:
-    """When a checkpoint was written, in nanoseconds: a newer one under the same name is another model.
-
-    :raises UserError: when it is gone.
-    """
     try:
-        return (path / ("adapter_config.json" if is_adapter(path) else "config.json")).stat().st_mtime_ns
-    except FileNotFoundError:
-        raise UserError(f"{path.name} is gone from the disk: choose another checkpoint.") from None
-
-
-def _size(file: Path) -> int:
-    """A file's size; 0 once it is gone, which loading then says better."""
-    try:
-        return file.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _bytes(loaded: Loaded | LoadedReward) -> int:
-    model = loaded.model if isinstance(loaded, Loaded) else loaded.model.model
-    return sum(tensor.numel() * tensor.element_size() for tensors in (model.parameters(), model.buffers()) for tensor in tensors)
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ModelError(f"memory ran out while loading {what}: end other programs, or choose a smaller checkpoint.") from None

@@ -15,6 +15,7 @@ from modelkit.errors import UserError
 from playground.hosting.host import Host
 
 if TYPE_CHECKING:
+    from modelkit.generation.engine import Limits as EngineLimits
     from playground.models import Models
 
 COLUMNS = 4
@@ -22,6 +23,8 @@ COLUMNS = 4
 MAX_PROMPT_CHARACTERS = 8000
 MAX_ROUNDS = 100
 MAX_TOKENS = 512
+MEMORY_GIB = 4
+"""What the page's models may take together: little, since a training may be at work beside it."""
 MAX_CANDIDATES = 16
 """Most samples that a reply may be picked from."""
 UPLOAD_BYTES = 16 << 20
@@ -34,7 +37,7 @@ class Settings(BaseModel):
     """Resolved settings of one server process.
 
     ``runs`` is a run or a folder of runs; ``recipe`` is trained into ``runs/<recipe's name>`` when nothing can be chatted with
-    (``None`` switches that off) by running ``trainer``; ``memory_bytes`` bounds the weights kept loaded. ``endpoints`` are models
+    (``None`` switches that off) by running ``trainer``; ``memory_bytes`` bounds the models kept loaded. ``endpoints`` are models
     served elsewhere (``TITLE=MODEL@URL``), whose key the environment variable ``endpoint_key_env`` holds. Visitors may
     order trainings, ``training`` of them at work at a time, on the files in ``data`` or on their own. A reply may have up to
     ``max_tokens`` tokens, an address may ask ``per_minute`` times (``None``: as often as is usual), and ``votes_dataset`` is where votes
@@ -46,7 +49,7 @@ class Settings(BaseModel):
     port: int = 7860
     recipe: Path | None = POCKET_RECIPE
     trainer: tuple[str, ...] = (sys.executable, "-m", "trainers")
-    memory_bytes: int = 4 << 30
+    memory_bytes: int = MEMORY_GIB << 30
     endpoints: tuple[str, ...] = ()
     endpoint_key_env: str | None = None
     max_tokens: int = MAX_TOKENS
@@ -68,10 +71,11 @@ def resolve(
     recipe: Path | None,
     endpoints: Sequence[str] = (),
     endpoint_key_env: str | None = None,
+    memory_gib: float | None = None,
 ) -> Settings:
-    """Fill in what the command line left open from ``PLAYGROUND_RUNS``, ``GRADIO_SERVER_NAME``, ``GRADIO_SERVER_PORT`` and
-    ``PLAYGROUND_ENDPOINTS`` (several are separated by semicolons); ``PLAYGROUND_MAX_TOKENS``, ``PLAYGROUND_PER_MINUTE`` and
-    ``PLAYGROUND_VOTES_DATASET`` alone say what concerns a public page.
+    """Fill in what the command line left open from ``PLAYGROUND_RUNS``, ``GRADIO_SERVER_NAME``, ``GRADIO_SERVER_PORT``,
+    ``PLAYGROUND_MEMORY`` and ``PLAYGROUND_ENDPOINTS`` (several are separated by semicolons); ``PLAYGROUND_MAX_TOKENS``,
+    ``PLAYGROUND_PER_MINUTE`` and ``PLAYGROUND_VOTES_DATASET`` alone say what concerns a public page.
 
     :raises UserError: when the runs or the recipe are not there, a number is none, or the port is in use.
     """
@@ -90,6 +94,7 @@ def resolve(
         host=host or os.environ.get("GRADIO_SERVER_NAME", here.address),
         port=port or _number("GRADIO_SERVER_PORT", 7860, 65535),
         recipe=recipe,
+        memory_bytes=int((memory_gib or _number("PLAYGROUND_MEMORY", MEMORY_GIB, 1 << 20)) * 2**30),
         endpoints=tuple(endpoints or filter(None, map(str.strip, os.environ.get("PLAYGROUND_ENDPOINTS", "").split(";")))),
         endpoint_key_env=endpoint_key_env,
         max_tokens=_number("PLAYGROUND_MAX_TOKENS", here.longest or MAX_TOKENS, MAX_TOKENS),
@@ -154,13 +159,32 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def engine_limits(cache_gib: float | None, rows: int | None) -> EngineLimits:
+    """What each model's engine may take up: as given, else as usual.
+
+    :param cache_gib: GiB of keys and values.
+    :param rows: samples that are written at a time.
+    """
+    from modelkit.generation.engine import Limits
+
+    cache_bytes = None if cache_gib is None else int(cache_gib * 2**30)
+    return Limits(cache_bytes=cache_bytes) if rows is None else Limits(rows, cache_bytes=cache_bytes)
+
+
 def open_models(
-    names: Sequence[str], runs: Path | None, gib: float | None, dtype: str | None, device: str | None, idle_seconds: float | None = None
+    names: Sequence[str],
+    runs: Path | None,
+    gib: float | None,
+    dtype: str | None,
+    device: str | None,
+    idle_seconds: float | None = None,
+    limits: EngineLimits | None = None,
 ) -> Models:
     """The registry of the checkpoints called *names* (directories, or names on the hub) and of all stages of *runs*; without either,
     of ``PLAYGROUND_RUNS`` or of ``runs``.
 
-    :param gib: most that weights in memory may take; by default four fifths of the device's memory.
+    :param gib: most that models may take; by default four fifths of the device's memory.
+    :param idle_seconds: a model of the runs that is unused for so long is put away; ``None`` to keep it.
     :raises UserError: when there is nothing to open, or something isn't whole.
     """
     from modelkit import hub
@@ -176,7 +200,7 @@ def open_models(
     set_threads()
     here, kind = choose_device(device), dtype_of(dtype) if dtype else None
     budget = gib * 2**30 if gib else 0.8 * memory_here(None)[0]
-    models = Models(roots, int(budget), idle_seconds, checkpoints, kind, here)
+    models = Models(roots, int(budget), idle_seconds, checkpoints, kind, here, limits=limits)
     if not models.catalogue():
         raise UserError(f"there is no checkpoint in {roots[0]}: train one with `trainers run`, or name one with --model.")
     return models

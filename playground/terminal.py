@@ -15,7 +15,8 @@ from modelkit.chat import Message
 from modelkit.errors import UserError
 from playground.chat.replies import Reply, stream_reply
 from playground.chat.settings import ChatSettings
-from playground.models import Entry, Models
+from playground.entries import Entry
+from playground.models import Models
 
 HELP = """\
 /system TEXT    set the system prompt (nothing: remove it) and begin anew

@@ -12,6 +12,7 @@ import torch
 
 from modelkit import checkpoint
 from modelkit.chat import Message
+from modelkit.context import longest_sequence
 from modelkit.errors import UserError
 from modelkit.reward import last_token_values
 from modelkit.scoring.batches import by_length, right_pad
@@ -81,7 +82,7 @@ def examine(path: Path, data: Path | None = None) -> Examination:
         )
     texts = [_render(tokenizer, chat) for chat in conversations]
     sequences = [_ids(tokenizer, text) for text in texts]
-    context = min(checkpoint.longest_sequence(model.config) or tokenizer.model_max_length, tokenizer.model_max_length)
+    context = min(longest_sequence(model.config) or tokenizer.model_max_length, tokenizer.model_max_length)
     case = _Case(model, tokenizer, context, texts, sequences, [chat[-1]["content"] for chat in conversations])
     findings = [finding for question in _QUESTIONS for finding in question(case)]
     rewards = _rewards(model, [ids[:context] for ids in sequences])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from modelkit.checkpoint import longest_sequence
+from modelkit.context import longest_sequence
 from trainers.data.dataset import Labelled, Prompt
 from trainers.data.order import steps
 from trainers.dpo import Reference

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelkit import atomic, checkpoint
+from modelkit.context import longest_sequence
 from modelkit.errors import UserError
 from modelkit.run import Run, RunInfo
 from trainers import folder, report, rewards, stages
@@ -260,7 +261,7 @@ class _Pipeline:
         if not mixture:
             return []
         base = self.settings.base
-        context = (checkpoint.longest_sequence(checkpoint.check(base)) or 512) if base else self.recipe.model.context
+        context = (longest_sequence(checkpoint.check(base)) or 512) if base else self.recipe.model.context
         context = min(context, asked.max_length or context) if asked else context
         found = dataset.prompts(self._rows(mixture, "prompts"), self.tokenizer, context - self._reply_tokens, Counts())
         _, chosen = hold_out(found, min(1.0, count / len(found)), self.settings.seed, "reward reference")

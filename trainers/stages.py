@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelkit import checkpoint
 from modelkit.chat import stop_ids
+from modelkit.context import longest_sequence
 from modelkit.errors import UserError
 from modelkit.fingerprint import fingerprint
 from modelkit.reward import RewardReference
@@ -275,7 +276,7 @@ def _context(model: PreTrainedModel, settings: Optimisation) -> int:
 
     :raises UserError: for more, and for a model without such a number (ALiBi) where none is set.
     """
-    own = checkpoint.longest_sequence(model.config)
+    own = longest_sequence(model.config)
     wanted = settings.max_length or own
     if wanted is None:
         raise UserError(f"models of type {model.config.model_type} know no longest row: set max_length.")

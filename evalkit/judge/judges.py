@@ -13,6 +13,7 @@ from evalkit.models.local import LocalModel
 from evalkit.preparation import default_dtype
 from modelkit import checkpoint
 from modelkit.chat import Message, encode_chat, encode_prompt
+from modelkit.context import longest_sequence
 from modelkit.device import choose_device, dtype_of
 from modelkit.errors import ModelError
 from modelkit.fingerprint import fingerprint
@@ -128,7 +129,7 @@ class RewardJudge:
 
     def rewards(self, conversations: Sequence[Sequence[Message]]) -> list[float | None]:
         """The reward of each conversation; ``None`` where it is longer than the model reads."""
-        context = checkpoint.longest_sequence(self.model.model.config) or 10**9
+        context = longest_sequence(self.model.model.config) or 10**9
         ids = [encode_chat(self.model.tokenizer, conversation, last_only=True).ids for conversation in conversations]
         fitting = [i for i, one in enumerate(ids) if len(one) <= context]
         found: list[float | None] = [None] * len(ids)

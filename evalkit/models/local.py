@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from modelkit import checkpoint
 from modelkit.chat import stop_ids
+from modelkit.context import longest_sequence
 from modelkit.generation import loop
 from modelkit.generation.loop import Completion
 from modelkit.generation.sampling import Sampling
@@ -58,7 +59,7 @@ class LocalModel:
     @property
     def context(self) -> int | None:
         """The longest sequence the model reads, in tokens; ``None`` when its configuration doesn't say."""
-        return checkpoint.longest_sequence(self.model.config)
+        return longest_sequence(self.model.config)
 
     def alone(self) -> LocalModel:
         """The same weights with *exact*, to check results against."""

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelkit.errors import UserError
-from modelkit.generation.batch import Batch, Finish, Tally, Token
+from modelkit.generation.batch import Batch
+from modelkit.generation.memory import cache_budget, out_of_memory
 from modelkit.generation.prefixes import PrefixStore
 from modelkit.generation.requests import Piece, Reply, Request
+from modelkit.generation.sequences import Finish, Tally, Token
 from modelkit.generation.stream import LONGEST_CHARACTER, TextStream
 
 if TYPE_CHECKING:
@@ -32,12 +34,15 @@ class Busy(UserError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one engine may take up. See :class:`~modelkit.generation.batch.Batch`; ``queue`` bounds the requests that wait."""
+    """What one engine may take up. See :class:`~modelkit.generation.batch.Batch`; ``queue`` bounds the requests that wait.
+
+    Without ``cache_bytes``, keys and values may take a quarter of the memory that is free when the engine is made.
+    """
 
     rows: int = 32
     chunk: int = 128
     burst: int = 512
-    cache_bytes: int = 1 << 30
+    cache_bytes: int | None = None
     prefix_bytes: int = 256 << 20
     queue: int = 1024
 
@@ -55,7 +60,8 @@ class Engine:
         self.tokenizer = tokenizer
         self._limits, self._inline = limits, inline
         store = PrefixStore(limits.prefix_bytes)
-        self._batch = Batch(model, limits.rows, limits.chunk, limits.burst, store, limits.cache_bytes)
+        budget = cache_budget(model.device) if limits.cache_bytes is None else limits.cache_bytes
+        self._batch = Batch(model, limits.rows, limits.chunk, limits.burst, store, budget)
         self._inbox: deque[Reply] = deque()
         self._live: dict[int, tuple[Reply, list[_Sample]]] = {}
         self._turning = threading.Lock()
@@ -68,8 +74,8 @@ class Engine:
 
     @property
     def context(self) -> int | None:
-        """The longest sequence, prompt and reply, in tokens."""
-        return self._batch.context
+        """The longest sequence, prompt and reply, in tokens: what the model reads or, if that is less, what its memory here holds."""
+        return self._batch.room()
 
     @property
     def busy(self) -> bool:
@@ -80,6 +86,11 @@ class Engine:
     def load(self) -> tuple[int, int]:
         """Samples that are being written, and requests that wait."""
         return self._batch.live, self._batch.waiting + len(self._inbox)
+
+    @property
+    def bytes(self) -> int:
+        """What keys and values take at present, beside the model's weights."""
+        return self._batch.bytes
 
     def submit(
         self,
@@ -141,18 +152,19 @@ class Engine:
                 self._end(key, "deadline")
 
     def _draw(self) -> list[Token]:
-        """A step of the batch. What it can't do, the newest request pays for; the others go on."""
+        """A step of the batch. Where memory runs out, kept prefixes go first, then the newest request; the others go on."""
         while self._live:
             try:
                 return self._batch.step()
             except Exception as error:
                 if out_of_memory(error):
-                    self._batch.forget()
-                    self._end(
-                        self._batch.newest() or max(self._live),
-                        "error",
-                        "there was not enough memory for this request beside the others: ask for less, or later",
-                    )
+                    if not self._batch.forget():
+                        self._end(
+                            self._batch.newest() or max(self._live),
+                            "error",
+                            "there was not enough memory for this request beside the others: ask for less, or later",
+                        )
+                        self._batch.rest()
                     continue
                 _log.exception("a generation step failed; requests %s end", ", ".join(reply.id for reply, _ in self._live.values()))
                 for key in list(self._live):
@@ -162,7 +174,7 @@ class Engine:
     def _deliver(self, token: Token) -> None:
         reply, samples = self._live[token.key]
         sample = samples[token.sample]
-        reply.reused = self._batch.reused.get(token.key, reply.reused)
+        reply.reused = token.reused
         finish = token.finish
         text = "" if finish == "stop" else sample.stream.put(token.id)
         if sample.stream.finished and finish != "stop":
@@ -178,15 +190,8 @@ class Engine:
 
     def _end(self, key: int, finish: Finish, error: str | None = None) -> None:
         reply, samples = self._live.pop(key)
-        self._batch.drop(key)
+        self._batch.drop(key, keep=error is None)
         for number, sample in enumerate(samples):
             if sample.open:
                 said = f"{error} (request {reply.id})" if error else None
                 reply.deliver(Piece(number, sample.stream.flush(), finish=finish, error=said))
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether *error* says that memory ran out, on whatever device."""
-    import torch
-
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from modelkit.generation.batch import Batch, Finish
+from modelkit.generation.batch import Batch
 from modelkit.generation.sampling import Sampling
+from modelkit.generation.sequences import Finish
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from modelkit.generation.slots import Lines
 
@@ -27,18 +27,20 @@ class PrefixStore:
     def __len__(self) -> int:
         return len(self._held)
 
-    def put(self, ids: Sequence[int], lines: Lines) -> None:
-        """Keep the keys and values of *ids*; what they continue is dropped, since it is contained in them."""
+    def put(self, ids: Sequence[int], size: int, copy: Callable[[], Lines]) -> None:
+        """Keep the keys and values of *ids*, *size* bytes; what they continue is dropped, since it is contained in them.
+
+        :param copy: makes them; called once there is room, and not at all where they are too large or known already.
+        """
         key = tuple(ids)
-        size = sum(keys.nbytes + values.nbytes for keys, values in lines)
         if size > self._limit or any(shared_length(key, other) == len(key) for other in self._held):
             return
         for other in [other for other in self._held if shared_length(key, other) == len(other)]:
             self._drop(other)
-        self._held[key] = (lines, size)
-        self.bytes += size
-        while self.bytes > self._limit:
+        while self.bytes + size > self._limit:
             self._drop(next(iter(self._held)))
+        self._held[key] = (copy(), size)
+        self.bytes += size
 
     def find(self, ids: Sequence[int]) -> tuple[Lines, int]:
         """The entry that shares the longest beginning with *ids*, and how many tokens that is."""

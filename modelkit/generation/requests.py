@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from modelkit.errors import UserError
-from modelkit.generation.batch import Finish
 from modelkit.generation.sampling import Sampling
+from modelkit.generation.sequences import Finish
 
 MAX_TOP = 20
 """Most of the likeliest tokens that can be reported at each step."""

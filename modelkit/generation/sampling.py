@@ -10,14 +10,18 @@ from torch import Tensor
 
 from modelkit.errors import UserError
 
+_GREEDY_BELOW = 1e-4
+"""Dividing logits by less would leave the likeliest token alone, or overflow."""
 _RANKED = 128
 """How many of the likeliest tokens are sorted at first; a nucleus rarely holds more, and sorting a vocabulary is dear."""
+_MOST_K, _LEAST_P = 1 << 31, 1e-6
+"""A top-k larger than any vocabulary, and a top-p that leaves the likeliest token alone: beyond these, tensors would overflow."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Settings of one request. ``temperature`` 0 is greedy; ``top_k`` 0, ``top_p`` 1, ``min_p`` 0 and ``repetition_penalty`` 1
-    switch those off.
+    """Settings of one request. ``temperature`` below 1e-4 is greedy; ``top_k`` 0, ``top_p`` 1, ``min_p`` 0 and
+    ``repetition_penalty`` 1 switch those off.
 
     ``seed`` decides the random numbers of each sample: sample *i* of a request draws from ``seed + i``, so a text does not
     depend on what else is in the batch. ``min_p`` cuts tokens less likely than that share of the likeliest one's probability
@@ -36,14 +40,19 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
             raise UserError(f"max_tokens is {self.max_tokens}: at least 1 is needed.")
-        if not 0 <= self.temperature < float("inf"):
-            raise UserError(f"temperature is {self.temperature}: 0 (greedy) or above is needed.")
+        if not 0 <= self.temperature <= 100:
+            raise UserError(f"temperature is {self.temperature}: a number from 0 (greedy) to 100 is needed.")
         if self.top_k < 0 or not 0 < self.top_p <= 1:
             raise UserError("top_k must be 0 or above, and top_p above 0 and at most 1.")
         if not 0 <= self.min_p < 1:
             raise UserError(f"min_p is {self.min_p}: a share of at least 0 and below 1 is needed.")
-        if not 0 < self.repetition_penalty < float("inf"):
-            raise UserError(f"repetition_penalty is {self.repetition_penalty}: a number above 0 is needed, 1 for none.")
+        if not 0.01 <= self.repetition_penalty <= 100:
+            raise UserError(f"repetition_penalty is {self.repetition_penalty}: a number from 0.01 to 100 is needed, 1 for none.")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is taken each time."""
+        return self.temperature < _GREEDY_BELOW
 
 
 def uniform(seed: int, counter: int) -> float:
@@ -68,14 +77,14 @@ class Chooser:
     """The settings of all rows of a batch as tensors. It is made anew only when the rows change."""
 
     def __init__(self, rows: Sequence[Sampling], device: torch.device | str = "cpu") -> None:
-        self.random = any(row.temperature > 0 for row in rows)
-        self._mixed = self.random and not all(row.temperature > 0 for row in rows)
-        self._plain = all(row.temperature in (0, 1) and row.repetition_penalty == 1 for row in rows)
-        self._temperature = torch.tensor([row.temperature or 1.0 for row in rows], device=device)[:, None]
-        self._greedy = torch.tensor([row.temperature == 0 for row in rows], device=device)
+        self.random = not all(row.greedy for row in rows)
+        self._mixed = self.random and any(row.greedy for row in rows)
+        self._plain = all((row.greedy or row.temperature == 1) and row.repetition_penalty == 1 for row in rows)
+        self._temperature = torch.tensor([1.0 if row.greedy else row.temperature for row in rows], device=device)[:, None]
+        self._greedy = torch.tensor([row.greedy for row in rows], device=device)
         self._penalised = [i for i, row in enumerate(rows) if row.repetition_penalty != 1]
         self._penalty = torch.tensor([rows[i].repetition_penalty for i in self._penalised], device=device)[:, None]
-        cut = [i for i, row in enumerate(rows) if row.temperature > 0 and (row.top_k or row.top_p < 1 or row.min_p)]
+        cut = [i for i, row in enumerate(rows) if not row.greedy and (row.top_k or row.top_p < 1 or row.min_p)]
         self._cut = torch.tensor(cut, dtype=torch.long, device=device)
         self._filters = _Filters([rows[i] for i in cut], device) if cut else None
 
@@ -123,8 +132,8 @@ class _Filters:
 
     def __init__(self, rows: Sequence[Sampling], device: torch.device | str) -> None:
         self._most = max(row.top_k for row in rows)
-        self._k = torch.tensor([row.top_k for row in rows], device=device)[:, None]
-        self._p = torch.tensor([row.top_p for row in rows], device=device)[:, None]
+        self._k = torch.tensor([min(row.top_k, _MOST_K) for row in rows], device=device)[:, None]
+        self._p = torch.tensor([max(row.top_p, _LEAST_P) for row in rows], device=device)[:, None]
         self._min = torch.tensor([row.min_p for row in rows], device=device)[:, None]
 
     def cutoff(self, probabilities: Tensor) -> Tensor:

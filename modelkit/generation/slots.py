@@ -14,11 +14,10 @@ from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from modelkit.checkpoint import longest_sequence
 from modelkit.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 _COLUMNS, _ODD = 64, 4
 """Columns are added by so many at a time; a few more keep rows from lying a power of two apart, where they would share cache sets."""
@@ -53,15 +52,14 @@ class _SlotLayer(DynamicLayer):
         self._cache = cache
 
     def fit(self, rows: int, columns: int) -> None:
-        """Make room, keeping what is there. Safe to repeat after a failure."""
-        if self.is_initialized and (self.keys.shape[0] < rows or self.keys.shape[2] < columns):
-            held, _, width, _ = self.keys.shape
-            for name in ("keys", "values"):
-                old = getattr(self, name)
-                if old.shape[0] < rows or old.shape[2] < columns:
-                    new = old.new_zeros(max(rows, held), old.shape[1], max(columns, width), old.shape[3])
-                    new[:held, :, :width] = old
-                    setattr(self, name, new)
+        """Have so many rows and columns, keeping what lies in them. Safe to repeat after a failure."""
+        for name in ("keys", "values") if self.is_initialized else ():
+            old = getattr(self, name)
+            if (old.shape[0], old.shape[2]) != (rows, columns):
+                new = old.new_zeros(rows, old.shape[1], columns, old.shape[3])
+                kept = old[:rows, :, :columns]
+                new[: kept.shape[0], :, : kept.shape[2]] = kept
+                setattr(self, name, new)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         def room(states: Tensor) -> Tensor:
@@ -70,6 +68,7 @@ class _SlotLayer(DynamicLayer):
         self.dtype, self.device = key_states.dtype, key_states.device
         self.keys, self.values = room(key_states), room(value_states)
         self.is_initialized = True
+        self._cache.weigh()
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
@@ -90,41 +89,42 @@ class _SlotLayer(DynamicLayer):
         return self._cache.view.end, 0
 
 
-def context_served(config: PretrainedConfig) -> int | None:
-    """The longest sequence that a model of this configuration is served with, in tokens; ``None`` where it has no limit of its own.
-
-    It ends where positions do, and at the shortest sliding window: beyond that, layers would need masks of their own.
-    """
-    windows = [layer.sliding_window for layer in DynamicCache(config=config).layers if isinstance(layer, DynamicSlidingWindowLayer)]
-    return min((int(limit) for limit in (longest_sequence(config), *windows) if limit), default=None)
-
-
 class SlotCache(Cache):
     """A cache of *rows* × *columns* tokens, which grows by :meth:`fit`. It takes no memory before the first forward pass.
 
+    :param limit_bytes: what it is to keep to; asking :meth:`longest` before :meth:`fit` does that.
     :raises UserError: for a model whose layers keep something else than keys and values.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, limit_bytes: int | None = None) -> None:
         usual = DynamicCache(config=model.config).layers
         if not usual or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in usual):
             raise UserError(f"models of type {model.config.model_type} keep more than keys and values, so they can't generate here.")
         shape: Any = model.config.get_text_config(decoder=True)
         size = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
         heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
-        self._expected_bytes = 2 * len(usual) * heads * size * model.dtype.itemsize
+        self.token_bytes = 2 * len(usual) * heads * size * model.dtype.itemsize
+        """Bytes per token of one sequence: as the configuration has it until every layer has shown its own."""
+        self._limit = limit_bytes
         self.rows = self.columns = 0
         self.view = _View()
         super().__init__(layers=[_SlotLayer(self) for _ in usual])
 
+    def longest(self, rows: int) -> int | None:
+        """How many columns so many rows may have; ``None`` without a limit."""
+        if self._limit is None:
+            return None
+        return max(0, (self._limit // (rows * self.token_bytes) - _ODD) // _COLUMNS * _COLUMNS)
+
     def fit(self, rows: int, columns: int) -> None:
-        """Make room for so many rows and columns."""
+        """Make room for so many rows and columns. What there was beyond them stays as long as that is within the limit."""
         columns = -(-columns // _COLUMNS) * _COLUMNS + _ODD
-        rows, columns = max(rows, self.rows), max(columns, self.columns)
-        if (rows, columns) != (self.rows, self.columns):
-            for layer in self._slots():
-                layer.fit(rows, columns)
-            self.rows, self.columns = rows, columns
+        most_rows, most_columns = max(rows, self.rows), max(columns, self.columns)
+        if self._limit is None or most_rows * most_columns * self.token_bytes <= self._limit:
+            rows, columns = most_rows, most_columns
+        for layer in self._slots():
+            layer.fit(rows, columns)
+        self.rows, self.columns = rows, columns
 
     def release(self) -> None:
         """Give all memory back."""
@@ -163,10 +163,16 @@ class SlotCache(Cache):
             layer.keys[row, :, :length] = keys[:, :length]
             layer.values[row, :, :length] = values[:, :length]
 
-    def token_bytes(self) -> int:
-        """Bytes per token of one sequence."""
-        tensors = [tensor for layer in self._slots() if layer.is_initialized for tensor in (layer.keys, layer.values)]
-        return sum(tensor.shape[1] * tensor.shape[3] * tensor.element_size() for tensor in tensors) or self._expected_bytes
+    def weigh(self) -> None:
+        """Learn what a token takes, once every layer has keys and values."""
+        if all(layer.is_initialized for layer in self._slots()):
+            tensors = [tensor for layer in self._slots() for tensor in (layer.keys, layer.values)]
+            self.token_bytes = sum(tensor.shape[1] * tensor.shape[3] * tensor.element_size() for tensor in tensors)
+
+    @property
+    def bytes(self) -> int:
+        """What keys and values take at present."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self._slots() if layer.is_initialized)
 
     def _slots(self) -> list[_SlotLayer]:
         return self.layers  # type: ignore[return-value]

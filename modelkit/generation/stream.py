@@ -42,6 +42,7 @@ class TextStream:
         self._known, self._prefix = len(self._ids), self._text()
         self._stops = [stop for stop in stops if stop]
         self._pieces: list[str] = []
+        self._released = 0
         self._held = ""
         self.finished = False
 
@@ -49,6 +50,11 @@ class TextStream:
     def text(self) -> str:
         """Everything that has come out so far."""
         return "".join(self._pieces)
+
+    @property
+    def length(self) -> int:
+        """How many characters the tokens so far have written, with those that are held back."""
+        return self._released + len(self._held)
 
     def put(self, token: int) -> str:
         """Add a token; return the text that became certain with it (often empty)."""
@@ -88,6 +94,7 @@ class TextStream:
         piece, self._held = self._held[:length], self._held[length:]
         if piece:
             self._pieces.append(piece)
+            self._released += len(piece)
         return piece
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from modelkit.errors import UserError
+from modelkit.gptq.layer import dequantised
 from modelkit.scoring.batches import Grid, Line, in_lines
 from modelkit.scoring.costs import Costs, batch_tokens
 from modelkit.scoring.forward import Forward, Likeliest, Passed
@@ -46,7 +47,7 @@ OnLikeliest = Callable[[int, int, Likeliest], None]
 
 
 class Scorer:
-    """Scores with one model, and counts what it took.
+    """Scores with one model, and counts what it took. Quantised layers are dequantised, so that no score depends on the batch.
 
     :param token_budget: tokens in a batch; by default as many as suit the device. Less whenever memory runs out.
     :param exact: every sequence alone, nothing reused.
@@ -186,7 +187,8 @@ class Scorer:
         """One forward pass, counted."""
         grid = Grid.of(lines, [want.ids for want in wants])
         tokens = [wants[sequence].tokens[slot] for *_, sequence, slot in grid.reads]
-        passed = self._forward.run(grid, prefix, tokens, keep, max((wants[read[2]].top for read in grid.reads), default=0))
+        with dequantised(self._forward.model):
+            passed = self._forward.run(grid, prefix, tokens, keep, max((wants[read[2]].top for read in grid.reads), default=0))
         nodes = [node for line in lines for unit in line for node in unit.subtree()]
         visible = sum((node.end - node.start) * (node.start + 1 + node.end) // 2 for node in nodes)
         self.tokens_computed += grid.tokens

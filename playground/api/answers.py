@@ -10,11 +10,13 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from modelkit.generation.requests import Sample
 from playground.api.bridge import Writing
+from playground.api.offsets import Offsets
 from playground.api.refusals import Refused, error
 from playground.api.service import BUSY_SECONDS, Record
 from playground.api.tokens import TokenTexts
@@ -51,11 +53,14 @@ class Shape(ABC):
         """What a sample begins with before anything is written."""
         return None
 
-    def answer(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        """Everything at once.
+    async def respond(self, samples: Sequence[Sample], headers: Mapping[str, str] | None = None) -> JSONResponse:
+        """Everything at once. Log-probabilities can make that long, so it is written on another thread than the event loop's.
 
         :raises Refused: when a sample has failed.
         """
+        return await run_in_threadpool(lambda: JSONResponse(self._answer(samples), headers=headers))
+
+    def _answer(self, samples: Sequence[Sample]) -> dict[str, Any]:
         failed = next((sample.error for sample in samples if sample.error), None)
         if failed:
             raise Refused(503, failed, "generation_failed", retry_after=BUSY_SECONDS)
@@ -65,7 +70,7 @@ class Shape(ABC):
     async def events(self, writing: Writing, with_usage: bool, echoed: Sequence[Sample] = ()) -> AsyncIterator[str]:
         """The same bit by bit, as server-sent events; ``echoed`` has what each sample begins with."""
         for number, sample in enumerate(echoed):
-            yield self._event(self.delta(number, sample))
+            yield await run_in_threadpool(self._gain, number, sample)
         for opening in filter(None, map(self.opening, range(writing.count))):
             yield self._event(opening)
         async for arrived in writing:
@@ -73,9 +78,9 @@ class Shape(ABC):
             for number, piece in arrived:
                 gained[number].add(piece)
             self.record.note(writing, sum(len(sample.ids) for sample in gained.values()))
-            told = [self.delta(number, sample) for number, sample in gained.items() if sample.text or _reason(sample) or self._tells]
+            told = [self._gain(number, sample) for number, sample in gained.items() if sample.text or _reason(sample) or self._tells]
             if told:
-                yield "".join(map(self._event, told))
+                yield "".join(told)
             failed = next((sample.error for sample in gained.values() if sample.error), None)
             if failed:
                 yield f"data: {json.dumps(error(503, failed, 'generation_failed'), ensure_ascii=False)}\n\n"
@@ -85,8 +90,11 @@ class Shape(ABC):
     async def at_once(self, samples: Sequence[Sample], with_usage: bool) -> AsyncIterator[str]:
         """Samples that are finished already, as events."""
         for number, sample in enumerate(samples):
-            yield self._event(self.delta(number, sample))
+            yield await run_in_threadpool(self._gain, number, sample)
         yield self._end(with_usage)
+
+    def _gain(self, number: int, sample: Sample) -> str:
+        return self._event(self.delta(number, sample))
 
     def _event(self, choice: dict[str, Any]) -> str:
         return f'{self._start}, "choices": [{json.dumps(choice, ensure_ascii=False)}]}}\n\n'
@@ -97,24 +105,38 @@ class Shape(ABC):
 
 
 class ChatShape(Shape):
-    """``chat.completion`` and its chunks."""
+    """``chat.completion`` and its chunks.
+
+    :param lead: what the chat template writes before a reply by itself. Where the model has written it, it is no part of the text, so
+        that a reply which comes back as a turn is read as it was written.
+    """
 
     whole, event = "chat.completion", "chat.completion.chunk"
 
+    def __init__(self, record: Record, texts: TokenTexts, stop: Sequence[int], tells: bool, lead: str, **more: Any) -> None:
+        super().__init__(record, texts, stop, tells, **more)
+        self._lead, self._begun = lead, set[int]()
+
     def choice(self, number: int, sample: Sample) -> dict[str, Any]:
-        message = {"role": "assistant", "content": sample.text.strip(), "refusal": None}
+        message = {"role": "assistant", "content": self._said(number, sample), "refusal": None}
         return {"index": number, "message": message, "logprobs": self._logprobs(sample), "finish_reason": _reason(sample)}
 
     def delta(self, number: int, sample: Sample) -> dict[str, Any]:
         return {
             "index": number,
-            "delta": {"content": sample.text} if sample.text or not sample.finish else {},
+            "delta": {"content": self._said(number, sample)} if sample.text or not sample.finish else {},
             "logprobs": self._logprobs(sample),
             "finish_reason": _reason(sample),
         }
 
     def opening(self, number: int) -> dict[str, Any]:
         return {"index": number, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
+
+    def _said(self, number: int, sample: Sample) -> str:
+        if not sample.text or number in self._begun:
+            return sample.text
+        self._begun.add(number)
+        return sample.text.removeprefix(self._lead)
 
     def _logprobs(self, sample: Sample) -> dict[str, Any] | None:
         if not self._tells:
@@ -129,13 +151,16 @@ class ChatShape(Shape):
 
 class CompletionShape(Shape):
     """``text_completion``, which is also the name of its chunks. Log-probabilities include the token that ended a sample: harnesses
-    count on one token being there after an echoed prompt."""
+    count on one token being there after an echoed prompt.
+
+    :param offsets: those of each sample, where log-probabilities are wanted.
+    """
 
     whole = event = "text_completion"
 
-    def __init__(self, record: Record, texts: TokenTexts, stop: Sequence[int], tells: bool, **more: Any) -> None:
-        super().__init__(record, texts, stop, tells, **more)
-        self._offsets: dict[int, int] = defaultdict(int)
+    def __init__(self, record: Record, texts: TokenTexts, stop: Sequence[int], offsets: Sequence[Offsets]) -> None:
+        super().__init__(record, texts, stop, tells=bool(offsets))
+        self._offsets = offsets
 
     def choice(self, number: int, sample: Sample) -> dict[str, Any]:
         return {"index": number, "text": sample.text, "logprobs": self._logprobs(number, sample), "finish_reason": _reason(sample)}
@@ -145,15 +170,22 @@ class CompletionShape(Shape):
     def _logprobs(self, number: int, sample: Sample) -> dict[str, Any] | None:
         if not self._tells:
             return None
-        tokens, offsets = [self._texts.text(token) for token in sample.ids], []
-        for token in tokens:
-            offsets.append(self._offsets[number])
-            self._offsets[number] += len(token)
         values = [None if math.isnan(logprob) else _number(logprob) for logprob in sample.logprobs]
-        # where two tokens read the same, the likelier one stands
-        tops = [{self._texts.text(one): _number(chance) for one, chance in reversed(top)} for top in sample.tops]
-        told = [top if value is not None else None for top, value in zip(tops, values, strict=True)]
-        return {"tokens": tokens, "token_logprobs": values, "top_logprobs": told, "text_offset": offsets}
+        return {
+            "tokens": [self._texts.text(token) for token in sample.ids],
+            "token_logprobs": values,
+            "top_logprobs": [
+                None if value is None else self._likeliest([*top, (token, value)])
+                for token, value, top in zip(sample.ids, values, sample.tops, strict=True)
+            ],
+            "text_offset": self._offsets[number].of(sample.ids),
+        }
+
+    def _likeliest(self, tokens: Sequence[tuple[int, float]]) -> dict[str, float]:
+        told: dict[str, float] = {}
+        for token, logprob in tokens:
+            told.setdefault(self._texts.text(token), _number(logprob))  # where two read the same, the likelier one stands
+        return told
 
 
 class EventStream(StreamingResponse):

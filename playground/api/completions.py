@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from modelkit.chat import stop_ids
@@ -16,7 +14,8 @@ from modelkit.generation.requests import Sample
 from modelkit.generation.stream import LONGEST_CHARACTER, TextStream
 from modelkit.scoring.forward import Likeliest
 from playground.api.answers import CompletionShape, EventStream
-from playground.api.gate import check_samples, check_texts
+from playground.api.gate import check_prompt_tokens, check_samples, check_texts
+from playground.api.offsets import Offsets, offsets_in
 from playground.api.reading import read_prompts
 from playground.api.service import Service, record_of
 from playground.api.tokens import TokenTexts
@@ -34,14 +33,12 @@ def routes(service: Service) -> APIRouter:
         check_texts(service.limits, [prompt for prompt in wish.prompt if isinstance(prompt, str)])
         check_samples(service.limits, len(wish.prompt), wish.n, wish.max_tokens)
         loaded = await service.writer(wish.model, record)
-        prompts = await run_in_threadpool(_encode, loaded, wish.prompt)
+        prompts = await run_in_threadpool(_encode, service, loaded, wish)
         record.read = sum(map(len, prompts))
-        if service.words:
-            service.check_prompts(loaded, prompts, room=0)
-            service.check_words(_texts(loaded, wish), wish.logprobs is not None)
         stop = stop_ids(loaded.tokenizer, loaded.model)
-        shape = CompletionShape(record, TokenTexts(loaded.tokenizer), stop, wish.logprobs is not None)
         echoed, following = await _echo(service, request, loaded, prompts, wish) if wish.echo else ([], [])
+        offsets = await run_in_threadpool(_offsets, loaded, prompts, echoed, wish.n) if wish.logprobs is not None else []
+        shape = CompletionShape(record, TokenTexts(loaded.tokenizer), stop, offsets)
         with_usage = wish.stream_options.include_usage
         if wish.max_tokens == 0 or (following and _takes_the_likeliest(wish)):
             if wish.max_tokens:
@@ -49,7 +46,7 @@ def routes(service: Service) -> APIRouter:
                 echoed = [_with(loaded, echo, likeliest, wish, stop) for echo, likeliest in pairs]
                 record.written = len(prompts) * wish.n
             samples = [replace(echo, finish=echo.finish or "length") for echo in echoed for _ in range(wish.n)]
-            return EventStream(shape.at_once(samples, with_usage)) if wish.stream else JSONResponse(shape.answer(samples))
+            return EventStream(shape.at_once(samples, with_usage)) if wish.stream else await shape.respond(samples)
         writing = service.write(loaded, prompts, wish, wish.max_tokens, wish.logprobs or 0, True, record)
         before = [echo for echo in echoed for _ in range(wish.n)]
         if wish.stream:
@@ -57,14 +54,22 @@ def routes(service: Service) -> APIRouter:
         samples = await service.samples(request, writing, record)
         if before:
             samples = [_joined(echo, sample) for echo, sample in zip(before, samples, strict=True)]
-        return JSONResponse(shape.answer(samples))
+        return await shape.respond(samples)
 
     return router
 
 
-def _encode(loaded: Loaded, prompts: Sequence[str] | Sequence[list[int]]) -> list[list[int]]:
-    """Token ids; texts get the special tokens that their tokenizer puts around them."""
-    return [list(loaded.tokenizer(prompt, verbose=False)["input_ids"]) if isinstance(prompt, str) else prompt for prompt in prompts]
+def _encode(service: Service, loaded: Loaded, wish: CompletionWish) -> list[list[int]]:
+    """Token ids; texts get the special tokens that their tokenizer puts around them.
+
+    :raises Refused: when they are too many, no tokens of this model, or say what the operator doesn't allow.
+    """
+    prompts = [list(loaded.tokenizer(said, verbose=False)["input_ids"]) if isinstance(said, str) else said for said in wish.prompt]
+    check_prompt_tokens(service.limits, prompts)
+    service.check_prompts(loaded, prompts, room=0)
+    if service.words:
+        service.check_words(_texts(loaded, wish), wish.logprobs is not None)
+    return prompts
 
 
 def _texts(loaded: Loaded, wish: CompletionWish) -> list[str]:
@@ -76,19 +81,23 @@ async def _echo(
     service: Service, request: Request, loaded: Loaded, prompts: list[list[int]], wish: CompletionWish
 ) -> tuple[list[Sample], list[Likeliest]]:
     """The prompts as the beginnings of their answers and, where they are read for their log-probabilities, what is likeliest next."""
-    service.check_prompts(loaded, prompts, room=0)
-    texts = _texts(loaded, wish)
+    texts = await run_in_threadpool(_texts, loaded, wish)
     if wish.logprobs is None:
         nothing = [Sample(text, ids, [math.nan] * len(ids), [()] * len(ids)) for text, ids in zip(texts, prompts, strict=True)]
         return nothing, []
-    top, stopped = wish.logprobs, threading.Event()
-    try:
-        found = await service.on_thread(request, loaded.worker, lambda: read_prompts(loaded, prompts, top, stopped.is_set))
-    finally:
-        stopped.set()
+    top = wish.logprobs
+    found = await service.on_thread(request, loaded.worker, lambda between: read_prompts(loaded, prompts, top, between))
     for text, (sample, _) in zip(texts, found, strict=True):
         sample.text = text
     return [sample for sample, _ in found], [likeliest for _, likeliest in found]
+
+
+def _offsets(loaded: Loaded, prompts: list[list[int]], echoed: list[Sample], n: int) -> list[Offsets]:
+    """What places the tokens of each sample in its text."""
+    if not echoed:
+        return [Offsets(loaded.tokenizer, ids) for ids in prompts for _ in range(n)]
+    begun = [(echo, offsets_in(echo.text, echo.ids, loaded.tokenizer)) for echo in echoed]
+    return [Offsets(loaded.tokenizer, echo.ids, places, len(echo.text)) for echo, places in begun for _ in range(n)]
 
 
 def _takes_the_likeliest(wish: CompletionWish) -> bool:

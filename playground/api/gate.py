@@ -32,6 +32,13 @@ def check_samples(limits: Limits, prompts: int, n: int, tokens: int | None) -> N
         raise Refused(422, f"{tokens} tokens were asked for: up to {limits.tokens} are possible", "too_many_tokens", "max_tokens")
 
 
+def check_prompt_tokens(limits: Limits, prompts: Sequence[Sequence[int]]) -> None:
+    """:raises Refused: when the prompts of a request have too many tokens together."""
+    if (tokens := sum(map(len, prompts))) > limits.prompt_tokens:
+        said = f"the request has {tokens:,} tokens to read: up to {limits.prompt_tokens:,} are possible, send less at a time"
+        raise Refused(413, said, "too_many_prompt_tokens")
+
+
 class Gate:
     """Counts the requests at work and, for each client, those of the last minute. Used on the event loop only."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one request: messages, characters, bytes, prompts × samples, and tokens a sample may have.
+    """Of one request: messages, characters, bytes, prompts × samples, tokens of all prompts together, and tokens a sample may have.
 
     Of all: requests at work at a time, and requests a minute by one client (``None``: as many as it likes).
     """
@@ -16,6 +16,7 @@ class Limits:
     characters: int = 1_000_000
     body_bytes: int = 16 << 20
     samples: int = 128
+    prompt_tokens: int = 131_072
     tokens: int = 4096
     concurrent: int = 128
     per_minute: int | None = None

@@ -11,12 +11,12 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from modelkit import checkpoint
+from modelkit.context import longest_served
 from modelkit.device import import_transformers
 from modelkit.errors import UserError
-from modelkit.generation.slots import context_served
 from playground.api.refusals import Refused
 from playground.api.service import Service
-from playground.models import Entry, written
+from playground.entries import Entry, written
 
 
 def routes(service: Service) -> APIRouter:
@@ -38,11 +38,11 @@ def routes(service: Service) -> APIRouter:
         return JSONResponse(_told(entry, name in models.loaded()))
 
     @router.get("/health")
-    def health() -> Response:
+    async def health() -> Response:
         return JSONResponse({"status": "ok", "at_work": service.gate.inside, "loaded": list(models.loaded())})
 
     @router.get("/metrics")
-    def metrics() -> Response:
+    async def metrics() -> Response:
         return Response(service.meters.page(), media_type=CONTENT_TYPE_LATEST)
 
     return router
@@ -66,6 +66,6 @@ def _context(path: Path, written: int) -> int | None:
 
     config = dict(checkpoint.check(path))
     try:
-        return context_served(AutoConfig.for_model(config.pop("model_type"), **config))
+        return longest_served(AutoConfig.for_model(config.pop("model_type"), **config))
     except (KeyError, ValueError):
         return None

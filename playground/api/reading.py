@@ -13,20 +13,14 @@ from modelkit.scoring.scorer import Want
 from playground.models import Loaded
 
 
-class Stopped(Exception):
-    """Nobody waits for the result any more."""
-
-
-def read_prompts(
-    loaded: Loaded, prompts: Sequence[Sequence[int]], top: int, stopped: Callable[[], bool] = lambda: False
-) -> list[tuple[Sample, Likeliest]]:
+def read_prompts(loaded: Loaded, prompts: Sequence[Sequence[int]], top: int, between: Callable[[], None]) -> list[tuple[Sample, Likeliest]]:
     """Each prompt's tokens with their natural-log probabilities (the first one's is NaN) and the *top* likeliest in their place, and the
     likeliest tokens after the prompt (at least one).
 
     Runs on the model's own thread. What prompts begin with in common is computed once, and between two batches the engine takes a
     step, so that those who are being answered wait for no more than one.
 
-    :raises Stopped: once *stopped* turns true.
+    :param between: called after each batch; what it raises ends the work.
     """
     samples = [Sample(ids=list(ids), logprobs=[math.nan], tops=[()]) for ids in prompts]
     likeliest: list[list[Likeliest]] = [[[] for _ in ids] for ids in prompts]
@@ -37,8 +31,7 @@ def read_prompts(
     def read(done: list[int], found: list[torch.Tensor]) -> None:
         for i, logprobs in zip(done, found, strict=True):
             samples[i].logprobs += logprobs[:-1].tolist()
-        if stopped():
-            raise Stopped
+        between()
         if loaded.engine.busy:
             loaded.engine.step()
 

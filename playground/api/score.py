@@ -9,8 +9,8 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from modelkit.chat import Message, encode_chat
-from modelkit.generation.slots import context_served
-from playground.api.gate import check_messages, check_samples
+from modelkit.context import longest_served
+from playground.api.gate import check_messages, check_prompt_tokens, check_samples
 from playground.api.refusals import Refused
 from playground.api.service import Service, record_of
 from playground.api.wishes import ScoreWish
@@ -28,8 +28,9 @@ def routes(service: Service) -> APIRouter:
         check_samples(service.limits, len(conversations), 1, None)
         judge = await service.judge(wish.model, record)
         sequences = await run_in_threadpool(_encode, judge, conversations)
+        check_prompt_tokens(service.limits, sequences)
         record.read = sum(map(len, sequences))
-        rewards = await service.on_thread(request, judge.worker, lambda: judge.model.score_ids(sequences))
+        rewards = await service.on_thread(request, judge.worker, lambda between: judge.model.score_ids(sequences, between=between))
         data = [
             {
                 "object": "score",
@@ -51,7 +52,7 @@ def _encode(judge: LoadedReward, conversations: Sequence[Sequence[Message]]) -> 
     :raises Refused: when one is longer than the model reads: a reward of a part would be the reward of something else.
     """
     sequences = [encode_chat(judge.model.tokenizer, messages, last_only=True).ids for messages in conversations]
-    context = context_served(judge.model.model.config)
+    context = longest_served(judge.model.model.config)
     if context is not None and (longest := max(map(len, sequences))) > context:
         said = f"a conversation has {longest} tokens, more than this model's context length of {context}: shorten it"
         raise Refused(400, said, "context_length_exceeded")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
@@ -25,9 +28,10 @@ from playground.api.limits import Limits
 from playground.api.meters import Meters
 from playground.api.refusals import Refused
 from playground.api.wishes import Drawn
+from playground.entries import Entry
 from playground.guard.content_filter import WordFilter
 from playground.guard.credentials import OPEN, Credentials
-from playground.models import Entry, Loaded, LoadedReward, Models
+from playground.models import Loaded, LoadedReward, Models
 
 Result = TypeVar("Result")
 BUSY_SECONDS = 2.0
@@ -69,11 +73,17 @@ class Service:
 
     def __post_init__(self) -> None:
         self.gate, self.meters = Gate(self.limits), Meters()
+        self._loads: dict[str, asyncio.Task[Any]] = {}
 
     @cached_property
     def bridge(self) -> Bridge:
         """Made by the first request, on the loop that serves."""
         return Bridge()
+
+    @cached_property
+    def _loaders(self) -> CapacityLimiter:
+        """Threads for loading alone, one for each model that is asked for: those of other work are few."""
+        return CapacityLimiter(math.inf)
 
     async def writer(self, name: str, record: Record) -> Loaded:
         """The language model that *name* means, loaded.
@@ -83,7 +93,7 @@ class Service:
         entry = await self._entry(name, record)
         if entry.kind == "reward":
             raise Refused(422, f"{name} is a reward model and writes nothing: ask it at /v1/score", param="model")
-        return await self._loading(run_in_threadpool(self.models.language, entry))
+        return await self._loaded(self.models.language, entry)
 
     async def judge(self, name: str, record: Record) -> LoadedReward:
         """The reward model that *name* means, loaded.
@@ -95,7 +105,7 @@ class Service:
             judges = [other.id for other in self.models.catalogue() if other.kind == "reward"]
             offered = f"use {', '.join(judges)}" if judges else "none is served here"
             raise Refused(422, f"{name} is no reward model: {offered}", param="model")
-        loaded = await self._loading(run_in_threadpool(self.models.reward, entry))
+        loaded = await self._loaded(self.models.reward, entry)
         assert loaded is not None
         return loaded
 
@@ -108,10 +118,14 @@ class Service:
         record.model = entry.id
         return entry
 
-    @staticmethod
-    async def _loading(model: Awaitable[Result]) -> Result:
+    async def _loaded(self, load: Callable[[Entry], Result], entry: Entry) -> Result:
+        """What *load* makes of *entry*, in one thread for however many requests wait for it."""
+        task = self._loads.get(entry.id)
+        if task is None:
+            task = self._loads[entry.id] = asyncio.ensure_future(to_thread.run_sync(load, entry, limiter=self._loaders))
+            task.add_done_callback(lambda _: self._loads.pop(entry.id))
         try:
-            return await model
+            return await asyncio.shield(task)
         except ModelError as error:
             raise Refused(503, str(error), "model_not_loadable", "model") from None
         except UserError as error:
@@ -120,7 +134,7 @@ class Service:
     def write(
         self, loaded: Loaded, prompts: Sequence[Sequence[int]], wish: Drawn, tokens: int, top: int, goes_on: bool, record: Record
     ) -> Writing:
-        """Begin to write *wish.n* samples of up to *tokens* tokens after each prompt.
+        """Begin to write *wish.n* samples of up to *tokens* tokens after each prompt; those of prompt *i* draw from ``seed + i·n`` on.
 
         :param top: how many of the likeliest tokens to tell.
         :param goes_on: whether the text continues the prompt's, rather than beginning a turn of its own.
@@ -128,7 +142,10 @@ class Service:
         """
         self.check_prompts(loaded, prompts, room=1)
         stop, sampling = stop_ids(loaded.tokenizer, loaded.model), wish.sampling(tokens)
-        asked = [Prompt(ids, sampling, stop, wish.stop, wish.n, top, goes_on=goes_on, id=record.id) for ids in prompts]
+        asked = [
+            Prompt(ids, replace(sampling, seed=wish.seed + i * wish.n), stop, wish.stop, wish.n, top, goes_on=goes_on, id=record.id)
+            for i, ids in enumerate(prompts)
+        ]
         try:
             return Writing(self.bridge, loaded.engine, asked, self.words)
         except Busy as error:
@@ -171,13 +188,20 @@ class Service:
         record.note(writing, sum(len(sample.ids) for sample in samples))
         return samples
 
-    async def on_thread(self, request: Request, worker: Worker, job: Callable[[], Result]) -> Result:
+    async def on_thread(self, request: Request, worker: Worker, job: Callable[[Callable[[], None]], Result]) -> Result:
         """What *job* comes to on a model's own thread.
 
+        :param job: is given a function to call between its parts, which ends it there once the client has gone.
         :raises Refused: when memory doesn't suffice, or the model is being put away.
         """
+        over = threading.Event()
+
+        def between() -> None:
+            if over.is_set():
+                raise _Unwanted
+
         try:
-            return await _unless_gone(request, asyncio.wrap_future(worker.run(job)))
+            return await _unless_gone(request, asyncio.wrap_future(worker.run(lambda: job(between))))
         except UserError as error:
             raise Refused(503, str(error), "model_not_loadable", retry_after=BUSY_SECONDS) from None
         except (MemoryError, RuntimeError) as error:
@@ -185,6 +209,12 @@ class Service:
                 raise
             said = "there was not enough memory for this request: ask for less at a time, or later"
             raise Refused(503, said, "out_of_memory", retry_after=BUSY_SECONDS) from None
+        finally:
+            over.set()
+
+
+class _Unwanted(Exception):
+    """Nobody waits for the result any more."""
 
 
 async def _unless_gone(request: Request, work: Awaitable[Result]) -> Result:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, model_validator
 
 from modelkit.chat import Message
 from modelkit.generation.requests import MAX_TOP
@@ -30,6 +30,10 @@ _NOTHING: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
 }
 """Fields of OpenAI's that can't be served, with the values that ask for nothing."""
+_LEAST = 1e-6
+"""What is less is no number to calculate with in single precision."""
+_WIDEST = 1 << 20
+"""More tokens than any vocabulary has."""
 _INSTEAD = {"frequency_penalty": "use repetition_penalty", "presence_penalty": "use repetition_penalty", "best_of": "use n"}
 
 
@@ -49,7 +53,7 @@ class Wish(BaseModel):
                 raise ValueError(f"{name} is not served here: {_INSTEAD.get(name, 'leave it out')}")
         unknown = sorted(asked.keys() - cls.model_fields.keys())
         if unknown:
-            raise ValueError(f"{unknown[0]} is no field of this request: leave it out")
+            raise ValueError(f"{unknown[0]!r} is no field of this request: leave it out")
         return asked
 
 
@@ -59,16 +63,22 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+def _zero_or_felt(temperature: float) -> float:
+    if 0 < temperature < _LEAST:
+        raise ValueError(f"above 0 it must be at least {_LEAST}: for the likeliest tokens say 0")
+    return temperature
+
+
 class Drawn(Wish):
     """How text is drawn; ``top_k``, ``min_p`` and ``repetition_penalty`` are extensions."""
 
     model: str
     n: int = Field(1, ge=1)
-    temperature: float = Field(1.0, ge=0, le=2)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
+    temperature: Annotated[float, AfterValidator(_zero_or_felt)] = Field(1.0, ge=0, le=2)
+    top_p: float = Field(1.0, ge=_LEAST, le=1)
+    top_k: int = Field(0, ge=0, le=_WIDEST)
     min_p: float = Field(0.0, ge=0, lt=1)
-    repetition_penalty: float = Field(1.0, gt=0, le=10)
+    repetition_penalty: float = Field(1.0, ge=0.01, le=10)
     seed: int = Field(default_factory=lambda: secrets.randbits(31))
     stop: list[Annotated[str, Field(min_length=1)]] = Field([], max_length=16)
     stream: bool = False
@@ -84,9 +94,20 @@ class Drawn(Wish):
         return Sampling(max_tokens, self.temperature, self.top_k, self.top_p, self.seed, self.min_p, self.repetition_penalty)
 
 
+def _whole(text: str) -> str:
+    """*text*, unless it has what JSON can write and no tokenizer can read."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair is no character: send whole ones") from None
+    return text
+
+
 def _prompts(given: Any) -> Any:
     many = [given] if isinstance(given, str) or _are_ids(given) else given
-    if isinstance(many, list) and (all(isinstance(one, str) for one in many) or all(map(_are_ids, many))):
+    if isinstance(many, list) and all(isinstance(one, str) for one in many):
+        return [_whole(text) for text in many]
+    if isinstance(many, list) and all(map(_are_ids, many)):
         return many
     raise ValueError("give a text, token ids, or a list of either")
 
@@ -122,6 +143,11 @@ class Said(BaseModel):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[Part]
+
+    @model_validator(mode="after")
+    def _readable(self) -> Said:
+        _whole(self.message()["content"])
+        return self
 
     def message(self) -> Message:
         """The message as the lower floors have it."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 from modelkit.chat import Message, stop_ids
 from modelkit.errors import UserError
 from playground.chat.settings import ChatSettings
+from playground.entries import Entry
 from playground.fitting import fit
-from playground.models import Entry, Loaded, Models
+from playground.models import Loaded, Models
 
 if TYPE_CHECKING:
     from modelkit.generation.batch import Finish

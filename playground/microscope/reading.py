@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 from modelkit.chat import Message, encode_chat, encode_prompt, stop_ids
 from modelkit.errors import UserError
 from playground.api.tokens import TokenTexts
+from playground.entries import Entry
 from playground.microscope.sentences import sentences
-from playground.models import Entry, Loaded, LoadedReward, Models
+from playground.models import Loaded, LoadedReward, Models
 from playground.settings import MAX_PROMPT_CHARACTERS
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelkit import checkpoint
+from modelkit.context import longest_sequence
 from modelkit.errors import UserError
 from trainers.recipe import Recipe
 
@@ -46,7 +46,7 @@ def estimate(recipe: Recipe, start: Path | None, strategy: str = "auto", process
     from trainers.plan.machine import memory_here
     from trainers.plan.requests import of_recipe
 
-    context = checkpoint.longest_sequence(read_config(start)) if start else None
+    context = longest_sequence(read_config(start)) if start else None
     limit, host = memory_here(None)
     found = []
     for stage, request in of_recipe(recipe, start, processes, min(_LENGTH, context or _LENGTH)).items():

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from modelkit.errors import UserError
-from playground.models import Entry, Models
+from playground.entries import Entry
+from playground.models import Models
 from playground.settings import POCKET_RECIPE
 from playground.training import datasets
 from playground.training.jobs import Job

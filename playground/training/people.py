@@ -13,7 +13,8 @@ from evalkit.statistics import Interval, mcnemar, wilson
 from leaderboards.votes.export import no_preference, part_of, write_preferences
 from modelkit.errors import UserError
 from modelkit.records import Vote
-from playground.models import Entry, Models
+from playground.entries import Entry
+from playground.models import Models
 from playground.training.jobs import AGREEMENT, Job, Jobs
 from trainers.recipe import Mixture, Recipe, RewardStage
 

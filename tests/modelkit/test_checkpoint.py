@@ -9,15 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BloomConfig,
-    GPT2Config,
-    LlamaConfig,
-    PretrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from modelkit import checkpoint
 from modelkit.errors import UserError
@@ -37,14 +29,6 @@ def test_transformers_itself_loads_it(saved: Path, model: PreTrainedModel) -> No
     ids = AutoTokenizer.from_pretrained(saved)("The capital", return_tensors="pt")["input_ids"]
     plain = AutoModelForCausalLM.from_pretrained(saved)
     assert torch.equal(plain(ids).logits, model(ids).logits)
-
-
-@pytest.mark.parametrize(
-    ("config", "length"),
-    [(LlamaConfig(max_position_embeddings=77), 77), (GPT2Config(n_positions=55), 55), (BloomConfig(), None)],
-)
-def test_the_longest_sequence_is_the_same_by_a_configuration_and_by_its_file(config: PretrainedConfig, length: int | None) -> None:
-    assert checkpoint.longest_sequence(config) == checkpoint.longest_sequence(config.to_dict()) == length
 
 
 def _truncate(folder: Path) -> None:

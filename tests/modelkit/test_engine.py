@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from modelkit.errors import UserError
 from modelkit.generation import loop
-from modelkit.generation.engine import Engine, Limits, out_of_memory
+from modelkit.generation.engine import Engine, Limits
 from modelkit.generation.requests import Piece, Reply, Request
 from modelkit.generation.sampling import Sampling
 from modelkit.generation.stream import TextStream
@@ -135,52 +134,6 @@ def test_a_deadline_ends_the_samples_where_they_are(engine: Engine, model: PreTr
     assert 0 < len(sample.ids) < 20
 
 
-def test_out_of_memory_costs_the_newest_request_and_nobody_else(engine: Engine, model: PreTrainedModel) -> None:
-    expected = [row[0].ids for row in loop.generate(model, PROMPTS[:3], GREEDY, stop=[])]
-    replies = [engine.submit(Request(prompt, GREEDY)) for prompt in PROMPTS[:3]]
-    for _ in range(5):
-        engine.step()
-
-    def full(_: object, args: Any, named: Any) -> None:
-        if len(named["input_ids"]) > 3:
-            raise torch.OutOfMemoryError("out of memory: tried to allocate 3 GiB")
-
-    hook = model.register_forward_pre_hook(full, with_kwargs=True)
-    late = engine.submit(Request(PROMPTS[3], GREEDY))
-    found = [reply.samples()[0].ids for reply in replies]
-    [failed] = late.samples()
-    hook.remove()
-    assert found == expected
-    assert failed.finish == "error"
-    assert failed.error == f"there was not enough memory for this request beside the others: ask for less, or later (request {late.id})"
-    assert engine.submit(Request(PROMPTS[3], GREEDY)).samples()[0].finish == "length"
-
-
-def test_out_of_memory_while_making_room_costs_the_one_that_wanted_in(
-    engine: Engine, model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = engine.submit(Request(PROMPTS[0], GREEDY))
-    engine.step()
-    fit = engine._batch._cache.fit
-
-    def full(rows: int, columns: int) -> None:
-        if columns > 60:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
-        fit(rows, columns)
-
-    monkeypatch.setattr(engine._batch._cache, "fit", full)
-    second = engine.submit(Request(PROMPTS[1], Sampling(max_tokens=100)))
-    third = engine.submit(Request(PROMPTS[2], GREEDY))
-    assert [one.samples()[0].finish for one in (first, second, third)] == ["length", "error", "length"]
-
-
-def test_what_counts_as_out_of_memory() -> None:
-    assert out_of_memory(torch.OutOfMemoryError("x"))
-    assert out_of_memory(MemoryError())
-    assert out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
-    assert not out_of_memory(RuntimeError("shape mismatch"))
-
-
 def test_a_model_that_fails_ends_what_it_was_writing_and_the_next_request_works(worker: Worker, model: PreTrainedModel) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("cosmic ray")
@@ -265,3 +218,13 @@ def test_impossible_requests_are_refused_where_they_are_made(engine: Engine, wro
         engine.submit(Request([5], **wrong))
     with pytest.raises(UserError, match="leave room"):
         engine.submit(Request([5] * 128))
+    with pytest.raises(UserError, match="ids from -1 to 5: tokens of this model are 0 to"):
+        engine.submit(Request([5, -1]))
+
+
+def test_what_was_read_before_is_told_of_a_reply_of_one_token_too(engine: Engine) -> None:
+    shared = list(range(5, 45))
+    engine.submit(Request(shared, GREEDY)).samples()
+    reply = engine.submit(Request([*shared, 50, 51], Sampling(max_tokens=1), n=2))
+    reply.samples()
+    assert reply.reused == 40

@@ -22,9 +22,11 @@ from transformers import (
 
 from modelkit import linear
 from modelkit.errors import UserError
-from modelkit.generation.batch import Batch, Token
+from modelkit.generation.batch import Batch
 from modelkit.generation.prefixes import PrefixStore, shared_length
 from modelkit.generation.sampling import Sampling
+from modelkit.generation.sequences import Token
+from modelkit.generation.slots import Lines
 
 VOCABULARY, LONGEST = 97, 24
 TIE = 1e-4
@@ -230,7 +232,7 @@ def test_the_cache_waits_for_room_rather_than_grow_beyond_its_bytes() -> None:
 
 def test_a_prompt_beyond_the_context_or_too_many_samples_are_refused() -> None:
     batch = Batch(made("mistral, sliding window"), max_rows=4)
-    assert batch.context == 128
+    assert batch.room() == 128
     for prompt, n in (([], 1), ([5] * 128, 1), ([5], 5), ([5], 0)):
         with pytest.raises(UserError):
             batch.add(prompt, Sampling(), stop=[], n=n)
@@ -255,20 +257,33 @@ def test_top_tokens_are_the_models_own() -> None:
             assert token.top == ()
 
 
-def test_the_prefix_store_keeps_to_its_bytes_and_drops_what_is_contained_in_another() -> None:
-    def lines(length: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        return [(torch.zeros(1, length, 1), torch.zeros(1, length, 1))]
+def test_no_more_top_tokens_are_told_than_the_vocabulary_has() -> None:
+    batch = Batch(AutoModelForCausalLM.from_config(LlamaConfig(**_USUAL | {"vocab_size": 7}, intermediate_size=64)).eval())
+    batch.add([5, 6], Sampling(max_tokens=1), stop=[], top=20)
+    assert sorted(id for id, _ in drain(batch)[0].top) == list(range(7))
 
+
+def test_the_prefix_store_keeps_to_its_bytes_and_drops_what_is_contained_in_another() -> None:
+    copied: list[int] = []
     store = PrefixStore(8 * 10)
-    store.put([1, 2], lines(2))
-    store.put([1, 2, 3], lines(3))
-    store.put([1, 2], lines(2))
+
+    def put(ids: list[int]) -> None:
+        def copy() -> Lines:
+            copied.append(len(ids))
+            return [(torch.zeros(1, len(ids), 1), torch.zeros(1, len(ids), 1))]
+
+        store.put(ids, 8 * len(ids), copy)
+
+    put([1, 2])
+    put([1, 2, 3])
+    put([1, 2])
     assert (len(store), store.bytes) == (1, 24)
-    store.put([4, 5, 6], lines(3))
+    put([4, 5, 6])
     assert store.find([1, 2, 3, 4])[1] == 3
-    store.put([7, 8, 9, 7], lines(4))
+    put([7, 8, 9, 7])
     assert store.find([4, 5])[1] == 2
-    store.put([8, 8, 8], lines(3))
+    put([8, 8, 8])
     assert [store.find(ids)[1] for ids in ([1, 2, 3], [4, 5, 6], [7, 8, 9], [8, 8, 8])] == [0, 3, 3, 3]
-    store.put(list(range(20)), lines(20))
+    put(list(range(20)))
     assert (len(store), store.bytes) == (3, 80)
+    assert copied == [2, 3, 3, 4, 3]  # what is contained in another or too large is not copied first

@@ -153,6 +153,21 @@ def test_greedy_and_random_rows_share_a_batch() -> None:
     assert together == alone
 
 
+def test_extreme_settings_of_one_row_are_served_and_leave_the_others_alone() -> None:
+    logits = torch.randn(5, 600, generator=torch.Generator().manual_seed(0)) * 50
+    rows = [Sampling(top_k=10**30), Sampling(temperature=1e-60), Sampling(top_p=1e-60), Sampling(min_p=1 - 1e-16), Sampling(top_p=0.9)]
+    numbers = [0.1, 0.7, 0.99, 0.99, 0.5]
+    seen = [None, None, None, None, None]
+    together, logprobs = Chooser(rows).choose(logits, numbers, seen)
+    likeliest = logits.argmax(-1).tolist()
+    unfiltered = choose(logits[:1], [0.1], Sampling())[0].tolist()
+    alone = choose(logits[4:], [0.5], rows[4])[0].tolist()
+    assert together.tolist() == [*unfiltered, *likeliest[1:4], *alone]
+    assert torch.isfinite(logprobs).all()
+    sharpest, all_seen = Chooser([Sampling(temperature=1e-4, repetition_penalty=0.01)]), torch.ones(600, dtype=torch.bool)
+    assert int(sharpest.choose(logits[:1] * 100, [0.5], [all_seen])[0]) == likeliest[0]
+
+
 def test_the_repetition_penalty_is_that_of_transformers(model: PreTrainedModel) -> None:
     own: Any = model
     for prompt in prompts(model, 4):
@@ -179,10 +194,13 @@ def test_impossible_settings_are_refused() -> None:
         {"max_tokens": 0},
         {"temperature": -1.0},
         {"temperature": float("nan")},
+        {"temperature": 1e30},
         {"top_p": 0.0},
         {"top_k": -1},
         {"min_p": 1.0},
         {"repetition_penalty": 0.0},
+        {"repetition_penalty": 1e-60},
+        {"repetition_penalty": 1e60},
     ):
         with pytest.raises(UserError):
             Sampling(**wrong)

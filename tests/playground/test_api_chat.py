@@ -16,8 +16,11 @@ import torch
 from modelkit import checkpoint
 from modelkit.chat import Message, encode_prompt, stop_ids
 from modelkit.generation.loop import generate
+from modelkit.generation.requests import Sample
 from modelkit.generation.sampling import Sampling
-from modelkit.generation.stream import decode
+from playground.api.answers import ChatShape
+from playground.api.service import Record
+from playground.api.tokens import TokenTexts
 from tests.playground import fake_run
 from tests.playground.conftest import wait_until
 from tests.playground.served import Server, server
@@ -52,7 +55,8 @@ def test_a_greedy_reply_is_the_models_own(client: Any, finished_run: Path) -> No
     prompt = encode_prompt(tokenizer, ASK)
     [[alone]] = generate(model, [prompt], Sampling(24, temperature=0), stop_ids(tokenizer, model))
     told = client.chat.completions.create(model=MODEL, messages=ASK, max_tokens=24, temperature=0)
-    assert told.choices[0].message.content == decode(tokenizer, alone.ids)
+    text = str(tokenizer.decode(alone.ids, skip_special_tokens=True))
+    assert told.choices[0].message.content == text.removeprefix(" ")  # which the template writes
     assert told.choices[0].finish_reason == alone.finish
     assert told.usage is not None
     assert (told.usage.prompt_tokens, told.usage.completion_tokens) == (len(prompt), len(alone.ids))
@@ -67,7 +71,7 @@ def test_a_stream_adds_up_to_the_whole_and_ends_with_the_counts(client: Any) -> 
         for choice in chunk.choices:
             texts[choice.index] += choice.delta.content or ""
             reasons[choice.index] = choice.finish_reason or reasons[choice.index]
-    assert [text.strip() for text in texts] == [choice.message.content for choice in whole.choices]
+    assert texts == [choice.message.content for choice in whole.choices]
     assert reasons == [choice.finish_reason for choice in whole.choices]
     assert len(set(texts)) == 3
     assert usage is not None
@@ -88,7 +92,7 @@ def test_log_probabilities_are_the_models_own(client: Any, finished_run: Path) -
         assert [one.logprob for one in token.top_logprobs] == pytest.approx(expected.values.tolist(), abs=1e-4)
         ids.append(int(expected.indices[0]))
     written = b"".join(bytes(token.bytes or ()) for token in told.choices[0].logprobs.content)
-    assert written.decode(errors="ignore").strip() == (told.choices[0].message.content or "").replace("\ufffd", "").strip()
+    assert written.decode(errors="ignore").removeprefix(" ") == (told.choices[0].message.content or "").replace("\ufffd", "")
 
 
 def test_a_stop_string_ends_the_reply_and_is_no_part_of_it(client: Any) -> None:
@@ -96,7 +100,22 @@ def test_a_stop_string_ends_the_reply_and_is_no_part_of_it(client: Any) -> None:
     text = client.chat.completions.create(**wish).choices[0].message.content or ""
     mark = text[len(text) // 2 :][:2]
     told = client.chat.completions.create(**wish, stop=[mark, "never written"]).choices[0]
-    assert (told.message.content, told.finish_reason) == (text[: text.index(mark)].strip(), "stop")
+    assert (told.message.content, told.finish_reason) == (text[: text.index(mark)], "stop")
+
+
+def test_the_blank_that_the_template_writes_before_a_reply_is_no_part_of_it(client: Any) -> None:
+    wish = {"model": MODEL, "messages": ASK, "max_tokens": 3, "temperature": 2, "n": 32, "logprobs": True}
+    choices = [choice for seed in (0, 32, 64, 96) for choice in client.chat.completions.create(**wish, seed=seed).choices]
+    written = [b"".join(bytes(token.bytes) for token in choice.logprobs.content).decode(errors="replace") for choice in choices]
+    whole = [(text, choice.message.content) for text, choice in zip(written, choices, strict=True) if "\ufffd" not in text]
+    assert any(text.startswith(" ") for text, _ in whole)
+    assert all(content == text.removeprefix(" ") for text, content in whole)
+
+
+@pytest.mark.parametrize("pieces", [[" Twelve. "], ["", " ", "Twelve. "], [" Tw", "elve", ". "]])
+def test_nor_is_it_of_a_streamed_reply_however_that_is_cut(pieces: list[str]) -> None:
+    shape = ChatShape(Record("req-1"), TokenTexts(fake_run.make_tokenizer()), (), tells=False, lead=" ")
+    assert "".join(shape.delta(0, Sample(piece))["delta"]["content"] for piece in pieces) == "Twelve. "
 
 
 def test_extensions_of_sampling_are_taken(client: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,38 @@ def test_an_echoed_prompt_has_the_models_own_log_probabilities(client: Any, path
     assert told.finish_reason in ("length", "stop")
 
 
+def test_where_a_token_begins_points_into_the_text_and_tells_the_answer_from_the_prompt(client: Any, path: Path) -> None:
+    prompt = "Question: 什么是 7?\nAnswer:"
+    wish: dict[str, Any] = {"model": "tiny", "prompt": prompt, "max_tokens": 4, "temperature": 0, "logprobs": 0}
+    read, alone = client.completions.create(**wish, echo=True).choices[0], client.completions.create(**wish).choices[0]
+    offsets = read.logprobs.text_offset
+    count = len(checkpoint.load_tokenizer(path)(prompt)["input_ids"])
+    assert [offset >= len(prompt) for offset in offsets] == [False] * count + [True] * 4
+    assert read.text[offsets[count] :] == alone.text
+    assert alone.logprobs.text_offset == [offset - len(prompt) for offset in offsets[count:]]
+    parts = [read.text[start:end] for start, end in pairwise([*offsets, len(read.text)])]
+    assert parts[0] == ""  # <s>, which nobody has written
+    assert all(part == token or token.startswith("bytes:") for part, token in list(zip(parts, read.logprobs.tokens, strict=True))[1:])
+
+
+def test_the_chosen_token_is_among_the_likeliest_that_are_told(client: Any) -> None:
+    wish: dict[str, Any] = {"model": "tiny", "prompt": "Who?", "max_tokens": 12, "temperature": 2, "seed": 1, "echo": True}
+    for top in (0, 2):
+        told = client.completions.create(**wish, logprobs=top).choices[0].logprobs
+        assert {len(likeliest) for likeliest in told.top_logprobs[1:]} <= {top or 1, top + 1}
+        for token, logprob, likeliest in list(zip(told.tokens, told.token_logprobs, told.top_logprobs, strict=True))[1:]:
+            assert likeliest[token] == logprob
+            assert list(likeliest.values()) == sorted(likeliest.values(), reverse=True)
+
+
+def test_each_prompt_has_seeds_of_its_own(client: Any) -> None:
+    wish: dict[str, Any] = {"model": "tiny", "max_tokens": 12, "n": 2}
+    together = [choice.text for choice in client.completions.create(**wish, prompt=["Who?"] * 3, seed=4).choices]
+    assert len(set(together)) == 6
+    alone = [client.completions.create(**wish, prompt="Who?", seed=seed).choices for seed in (4, 6, 8)]
+    assert [choice.text for choices in alone for choice in choices] == together
+
+
 def test_echo_streams_too(client: Any) -> None:
     wish: dict[str, Any] = {"model": "tiny", "prompt": "What is it?", "temperature": 0, "echo": True}
     for more in ({"max_tokens": 5}, {"max_tokens": 1, "logprobs": 2}, {"max_tokens": 5, "logprobs": 0}):
@@ -96,6 +129,8 @@ def test_echo_streams_too(client: Any) -> None:
         if whole.logprobs is not None:
             values = [value for choice in chunks if choice.logprobs for value in choice.logprobs.token_logprobs or ()]
             assert values == pytest.approx(whole.logprobs.token_logprobs, abs=1e-5)
+            offsets = [offset for choice in chunks if choice.logprobs for offset in choice.logprobs.text_offset]
+            assert offsets == whole.logprobs.text_offset
 
 
 def test_a_prompt_as_long_as_the_context_can_be_read_but_not_continued(served: Server, path: Path) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,37 +21,11 @@ from playground.api.service import Service
 from playground.guard.credentials import Credentials
 from playground.models import Loaded, Models
 from tests.playground import fake_run
+from tests.playground.asking import ASK, CHAT, COMPLETE, SCORE, asking, chat, posted, said
 
-ASK = [{"role": "user", "content": "What is seven plus five?"}]
-CHAT, COMPLETE, SCORE = "/v1/chat/completions", "/v1/completions", "/v1/score"
-PLENTY = Limits()
+HALF = "\ud800"
+"""Half of a character: JSON can write it, and no tokenizer can read it."""
 PICTURE = {"type": "image_url", "image_url": {"url": "http://x"}}
-
-
-@asynccontextmanager
-async def asking(models: Models, limits: Limits = PLENTY, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a server in this process."""
-    transport = httpx.ASGITransport(create(Service(models, limits, Credentials(key=key))))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        yield client
-
-
-def posted(models: Models, path: str, body: Any, limits: Limits = PLENTY) -> httpx.Response:
-    async def post() -> httpx.Response:
-        async with asking(models, limits) as client:
-            content = body if isinstance(body, bytes) else json.dumps(body)
-            return await client.post(path, content=content, headers={"Content-Type": "application/json"})
-
-    return asyncio.run(post())
-
-
-def chat(**more: Any) -> dict[str, Any]:
-    return {"model": "pocket/sft", "messages": ASK, "max_tokens": 4, **more}
-
-
-def said(*turns: str) -> list[dict[str, str]]:
-    """A conversation, from roles."""
-    return [{"role": role, "content": role} for role in turns]
 
 
 REFUSED: list[tuple[str, Any, int, str]] = [
@@ -75,7 +48,11 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     (CHAT, chat(messages=[{"role": "user", "content": "word " * 1000}]), 400, "this model can read"),
     (CHAT, chat(temperature=-1), 422, "temperature: "),
     (CHAT, chat(temperature=3), 422, "temperature: "),
+    (CHAT, chat(temperature=1e-60), 422, "temperature: above 0 it must be at least 1e-06"),
     (CHAT, chat(top_p=0), 422, "top_p: "),
+    (CHAT, chat(top_p=1e-60), 422, "top_p: "),
+    (CHAT, chat(top_k=10**30), 422, "top_k: "),
+    (CHAT, chat(repetition_penalty=1e-60), 422, "repetition_penalty: "),
     (CHAT, chat(max_tokens=0), 422, "max_tokens: "),
     (CHAT, chat(max_tokens=10**6), 422, "up to 4096"),
     (CHAT, chat(n=0), 422, "n: "),
@@ -85,7 +62,15 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     (CHAT, chat(top_logprobs=3), 422, "needs logprobs"),
     (CHAT, chat(frequency_penalty=0.5), 422, "use repetition_penalty"),
     (CHAT, chat(tools=[{"type": "function"}]), 422, "tools is not served"),
-    (CHAT, chat(temprature=1), 422, "temprature is no field"),
+    (CHAT, chat(temprature=1), 422, "'temprature' is no field"),
+    (CHAT, chat(messages=[{"role": "user", "content": HALF}]), 422, "messages.0: half of a surrogate"),
+    (CHAT, chat(messages=[{"role": "user", "content": [{"type": "text", "text": HALF}]}]), 422, "half of a surrogate"),
+    (CHAT, chat(stop=[HALF]), 422, "stop.0: "),
+    (CHAT, chat(model=HALF), 404, "no model '\\ud800' here"),
+    (CHAT, chat(**{HALF: 1}), 422, "'\\ud800' is no field"),
+    (COMPLETE, {"model": "pocket/sft", "prompt": HALF}, 422, "prompt: half of a surrogate"),
+    (COMPLETE, {"model": "pocket/sft", "prompt": ["a", HALF]}, 422, "prompt: half of a surrogate"),
+    (SCORE, {"model": "pocket/rm", "messages": [*ASK, {"role": "assistant", "content": HALF}]}, 422, "half of a surrogate"),
     (COMPLETE, {"model": "pocket/sft", "prompt": ""}, 422, "no tokens"),
     (COMPLETE, {"model": "pocket/sft", "prompt": []}, 422, "no tokens"),
     (COMPLETE, {"model": "pocket/sft", "prompt": {"a": 1}}, 422, "a text, token ids, or a list"),
@@ -131,6 +116,18 @@ def test_fields_that_ask_for_nothing_are_taken(models: Models) -> None:
 )
 def test_limits_hold(models: Models, limits: Limits, body: dict[str, Any], status: int) -> None:
     assert posted(models, CHAT, body, limits).status_code == status
+
+
+@pytest.mark.parametrize(("prompts", "status"), [([[5] * 20] * 5, 200), ([[5] * 20] * 6, 413), (["many words " * 9] * 6, 413)])
+def test_the_prompts_of_a_request_have_so_many_tokens_together_and_no_more(models: Models, prompts: list[Any], status: int) -> None:
+    answer = posted(models, COMPLETE, {"model": "pocket/sft", "prompt": prompts, "max_tokens": 1}, Limits(prompt_tokens=100))
+    assert answer.status_code == status
+    assert status == 200 or "up to 100 are possible" in answer.json()["error"]["message"]
+
+
+def test_conversations_to_score_have_so_many_tokens_together_and_no_more(models: Models) -> None:
+    wish = {"model": "pocket/rm", "conversations": [[*ASK, {"role": "assistant", "content": "Twelve."}]] * 5}
+    assert posted(models, SCORE, wish, Limits(prompt_tokens=100)).json()["error"]["code"] == "too_many_prompt_tokens"
 
 
 def test_more_at_once_and_more_a_minute_than_allowed_are_told_when_to_come_back(models: Models) -> None:
@@ -242,7 +239,7 @@ def test_a_checkpoint_that_vanishes_is_missed_alone_and_welcome_back(tmp_path: P
 def test_a_model_that_does_not_fit_is_one_sentence(finished_run: Path) -> None:
     refused = posted(Models([finished_run], 1000), CHAT, chat())
     assert refused.status_code == 503
-    assert "more than the 0 MiB that weights may take" in refused.json()["error"]["message"]
+    assert "more than the 0 MiB that models may take" in refused.json()["error"]["message"]
 
 
 def test_the_page_can_answer_the_api_on_its_own_port(serve: Callable[..., str], finished_run: Path, models: Models) -> None:

@@ -5,12 +5,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
-from modelkit.errors import UserError
+from modelkit import checkpoint
+from modelkit.checkpoint import StageInfo
+from modelkit.errors import ModelError, UserError
+from modelkit.generation.engine import Engine
 from modelkit.generation.requests import Request
 from modelkit.generation.sampling import Sampling
 from modelkit.run import Run, Stage
 from playground.models import Loaded, LoadedReward, Models
+from playground.settings import engine_limits
 from tests.playground import fake_run
 from tests.playground.conftest import wait_until
 
@@ -92,6 +97,69 @@ def test_a_model_larger_than_the_budget_is_refused_in_a_sentence(finished_run: P
         models.language(models.entry("pocket/base"))
 
 
+def test_weights_count_in_the_dtype_they_are_loaded_in_not_as_the_file_has_them(finished_run: Path, tmp_path: Path) -> None:
+    checkpoint.save(
+        checkpoint.load_model(finished_run / "sft", dtype=torch.float16),
+        checkpoint.load_tokenizer(finished_run / "sft"),
+        tmp_path / "half",
+        StageInfo(stage="sft"),
+    )
+    budget = int(1.2 * (tmp_path / "half" / "model.safetensors").stat().st_size)
+    as_usual = Models([], budget, checkpoints=[tmp_path / "half"])
+    with pytest.raises(ModelError, match="choose a smaller one"):
+        as_usual.language(as_usual.entry("half"))
+    in_16_bits = Models([], budget, checkpoints=[finished_run / "sft"], dtype=torch.bfloat16)
+    assert in_16_bits.language(in_16_bits.entry("pocket/sft")).model.dtype == torch.bfloat16
+
+
+def test_keys_and_values_that_a_model_keeps_count_as_well(finished_run: Path) -> None:
+    size = (finished_run / "sft" / "model.safetensors").stat().st_size
+    models = Models([finished_run.parent], 2 * size + 1000)
+    base = models.language(models.entry("pocket/base"))
+    assert base.engine.submit(Request(list(range(5, 40)), Sampling(max_tokens=3))).samples()[0].finish
+    assert base.engine.bytes > 1000
+    models.language(models.entry("pocket/sft"))
+    assert list(models.loaded()) == ["pocket/sft"]
+    models.close()
+
+
+def test_memory_that_runs_out_while_loading_is_a_sentence_and_the_next_try_may_succeed(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(model: object) -> None:
+        raise torch.OutOfMemoryError
+
+    entry = models.entry("pocket/sft")
+    with monkeypatch.context() as patched:
+        patched.setattr("modelkit.linear.pack", short)
+        with pytest.raises(ModelError, match="memory ran out while loading pocket/sft"):
+            models.language(entry)
+    assert models.loaded() == {}
+    assert models.language(entry)
+
+
+def test_models_can_be_asked_for_while_room_is_made_for_another(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = Models([finished_run.parent], 1 << 30)
+    base, sft, rl = (models.entry(f"pocket/{name}") for name in ("base", "sft", "rl"))
+    kept = [models.language(entry) for entry in (base, sft)]
+
+    def asked_for_meanwhile(engine: Engine) -> int:
+        assert models.language(base) is kept[0]
+        return 0
+
+    monkeypatch.setattr(Engine, "bytes", property(asked_for_meanwhile))
+    assert models.language(rl) not in kept
+    models.close()
+
+
+def test_engines_get_the_limits_they_are_given(finished_run: Path) -> None:
+    models = Models([finished_run.parent], 1 << 30, limits=engine_limits(None, 2))
+    engine = models.language(models.entry("pocket/sft")).engine
+    with pytest.raises(UserError, match="from 1 to 2 are possible"):
+        engine.submit(Request([5, 6], n=3))
+    models.close()
+
+
 def test_a_model_nobody_uses_is_put_away_and_comes_back_when_asked_for(finished_run: Path) -> None:
     models = Models([finished_run.parent], 1 << 30, idle_seconds=0.2)
     entry = models.entry("pocket/sft")
@@ -101,6 +169,15 @@ def test_a_model_nobody_uses_is_put_away_and_comes_back_when_asked_for(finished_
     again = models.language(entry)
     assert again is not first
     assert again.engine.submit(Request([5, 6], Sampling(max_tokens=3))).samples()[0].finish
+    models.close()
+
+
+def test_a_checkpoint_named_by_itself_stays_however_long_it_is_unused(finished_run: Path) -> None:
+    models = Models([finished_run.parent], 1 << 30, idle_seconds=0.2, checkpoints=[finished_run / "sft"])
+    for name in ("sft", "rl"):
+        engine = models.language(models.entry(f"pocket/{name}")).engine
+        assert engine.submit(Request([5, 6], Sampling(max_tokens=3))).samples()[0].finish
+    wait_until(lambda: list(models.loaded()) == ["pocket/sft"])
     models.close()
 
 

@@ -23,7 +23,11 @@ def test_the_environment_fills_in_what_the_command_line_leaves_open(
     settings = resolve(None, None, None, None)
     assert (settings.runs, settings.host, settings.port) == (tmp_path, "localhost", free_port)
     assert settings.training_run is None
+    assert settings.memory_bytes == 4 << 30
     assert resolve(tmp_path, "127.0.0.1", free_port, None).host == "127.0.0.1"
+    monkeypatch.setenv("PLAYGROUND_MEMORY", "12")
+    assert resolve(tmp_path, None, None, None).memory_bytes == 12 << 30
+    assert resolve(tmp_path, None, None, None, memory_gib=0.5).memory_bytes == 1 << 29
 
 
 def test_the_default_folder_is_made(tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from modelkit import atomic, checkpoint
 from modelkit.checkpoint import StageInfo
+from modelkit.context import longest_sequence
 from modelkit.errors import ModelError, UserError
 from modelkit.fingerprint import fingerprint, sha256_of_text
 from modelkit.gptq.layer import always_dequantise
@@ -102,7 +103,7 @@ def run(settings: Settings, watch: Callable[[At], None] = lambda at: None, say: 
     _refuse(settings, config)
     tokenizer = checkpoint.load_tokenizer(source)
     report = Report()
-    length = min(_LONGEST, checkpoint.longest_sequence(config) or _LONGEST)
+    length = min(_LONGEST, longest_sequence(config) or _LONGEST)
     samples = sequences(settings.calibration, tokenizer, settings.samples, length, settings.seed, report.counts)
     report.tokens = sum(map(len, samples))
     widest = max(config.get(name) or 0 for name in ("intermediate_size", "ffn_dim", "n_inner", "hidden_size", "n_embd"))
