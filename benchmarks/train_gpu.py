@@ -30,6 +30,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast 
 
 from trainers.data.dataset import Example  # noqa: E402
 from trainers.distributed import joined  # noqa: E402
+from trainers.loop import computing_in  # noqa: E402
 from trainers.lora import adapt  # noqa: E402
 from trainers.recipe import SftStage  # noqa: E402
 from trainers.sft import LanguageModelling  # noqa: E402
@@ -83,9 +84,8 @@ def measure(given: argparse.Namespace, strategy: Strategy) -> dict[str, Any]:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
     stage = LanguageModelling("sft", trainee.model, tokenizer, rows, [], [], settings, 0, strategy)
     stage.begin(0)
-    autocast = torch.autocast(strategy.device.type, dtype_of(given.dtype)) if given.dtype != "fp32" else nullcontext()
     seconds = []
-    with autocast, attention(given.attention):
+    with computing_in(given.dtype, strategy.device), attention(given.attention):
         for step in range(given.steps + 2):
             wait(strategy.device)
             started = time.perf_counter()

@@ -74,10 +74,13 @@ def load(adapter: Path, kind: Literal["language", "reward"], dtype: torch.dtype,
     import torch
     from peft import PeftModel
 
-    from modelkit.gptq.layer import GPTQLinear
+    from modelkit.checkpoint import is_quantised, read_tokenizer
 
-    base = _headed(base_of(adapter)) if kind == "reward" else _language(base_of(adapter))
-    quantised = any(isinstance(module, GPTQLinear) for module in base.modules())
+    quantised = is_quantised(base_of(adapter))
+    place = device if quantised else torch.device("cpu")
+    base = _headed(base_of(adapter), place) if kind == "reward" else _language(base_of(adapter), place)
+    if kind == "reward" and (adapter / "tokenizer_config.json").is_file():
+        base.config.pad_token_id = read_tokenizer(adapter).pad_token_id  # an adapter has no config.json of its own to say it
     try:
         with quiet_peft():
             model: Any = PeftModel.from_pretrained(base, str(adapter), local_files_only=True)
@@ -98,17 +101,17 @@ def quiet_peft() -> Iterator[None]:
         yield
 
 
-def _language(base: Path) -> PreTrainedModel:
+def _language(base: Path, device: torch.device) -> PreTrainedModel:
     from modelkit.checkpoint import load_model
 
-    return load_model(base)
+    return load_model(base, device=device)
 
 
-def _headed(base: Path) -> PreTrainedModel:
+def _headed(base: Path, device: torch.device) -> PreTrainedModel:
     """The base as a reward model; a head that it doesn't have comes with the adapter."""
     from modelkit.checkpoint import is_reward_model, load_model
 
-    return load_model(base, "reward") if is_reward_model(base) else with_scalar_head(load_model(base))
+    return load_model(base, "reward", device=device) if is_reward_model(base) else with_scalar_head(load_model(base, device=device))
 
 
 def with_scalar_head(model: PreTrainedModel) -> PreTrainedModel:

@@ -155,6 +155,15 @@ def load_model(
     return model.to(device or torch.device("cpu")).eval()
 
 
+def is_quantised(checkpoint: Path) -> bool:
+    """Whether the weights, of an adapter those of its base, are kept in a few bits. Such are laid out for the device they are loaded on."""
+    from modelkit.gptq.load import quantisation_of
+
+    if adapter.is_adapter(checkpoint):
+        return is_quantised(adapter.base_of(checkpoint))
+    return quantisation_of(checkpoint, check(checkpoint)) is not None
+
+
 def is_reward_model(checkpoint: Path) -> bool:
     """Whether the checkpoint scores texts (``…ForSequenceClassification``) instead of writing them."""
     if adapter.is_adapter(checkpoint):

@@ -36,14 +36,14 @@ SECTIONS: dict[str, type[Optimisation]] = {
 
 @dataclass(frozen=True)
 class Request:
-    """What a command line asked for. ``model`` is trained from; ``data`` is a folder, or one file."""
+    """What a command line asked for. ``model`` is trained from; ``data`` is the folder of its files, where one was named."""
 
     stage: str
     settings: Any
     out: Path
     seed: int
     model: Path | None
-    data: Path
+    data: Path | None
     reward: Path | None = None
     tokenizer: Path | None = None
     strict: bool = False
@@ -90,15 +90,15 @@ def request(
     return Request(stage, settings, out, seed, model, where, reward, tokenizer, strict)
 
 
-def _data(data: Path | None) -> tuple[Path, dict[str, Any]]:
-    """The folder that data files lie in, and what ``--data`` says about which they are.
+def _data(data: Path | None) -> tuple[Path | None, dict[str, Any]]:
+    """The folder that data files lie in, if ``--data`` names one, and what it says about which they are.
 
     :raises UserError: when there is no such file or folder.
     """
     if data is None:
-        return Path(), {"data": []}
+        return None, {"data": []}
     if str(data).startswith(HUB):
-        return Path(), {"data": [{"path": str(data)}]}
+        return None, {"data": [{"path": str(data)}]}
     if data.is_dir():
         return data, {"data": []}
     if not data.is_file():
@@ -115,12 +115,12 @@ def run(asked: Request, strategy: Strategy, watcher: Watcher = lambda progress: 
     """
     from trainers.job import Job, checked, tokenizer_for
 
-    first = strategy.rank == 0
+    first, data = strategy.rank == 0, asked.data or Path()
     starts = [fingerprint(path) if path is not None else None for path in (asked.model, asked.reward)]
     resolved = {
         "settings": asked.settings.model_dump(mode="json"),
         "seed": asked.seed,
-        "data": str(asked.data.resolve()),
+        "data": str(asked.data.resolve()) if asked.data else "",
         "starts": starts,
     }
     if code := rewards.code_of(term.name for term in getattr(asked.settings, "rewards", [])):
@@ -136,16 +136,16 @@ def run(asked: Request, strategy: Strategy, watcher: Watcher = lambda progress: 
         if first:
             atomic.sweep(asked.out)
             home = folder.with_stages(asked.out, ["critic", "rl"] if asked.stage == "rl" else [asked.stage], asked.seed)
-            missing = folder.claim(home, asked.stage, digest, resolved, asked.data)
+            missing = folder.claim(home, asked.stage, digest, resolved, data)
         strategy.barrier()
         if not first:
             home = folder.Run.open(asked.out)
-            missing = folder.claim(home, asked.stage, digest, resolved, asked.data)
+            missing = folder.claim(home, asked.stage, digest, resolved, data)
         strategy.barrier()
         counts = None
         if missing:
             progress = Progress(asked.out if first else None, [asked.stage], {asked.stage: 1.0}, watcher)
-            job = Job(home, asked.stage, asked.data, asked.seed, digest, tokenizer, strategy, progress, strict=asked.strict)
+            job = Job(home, asked.stage, data, asked.seed, digest, tokenizer, strategy, progress, strict=asked.strict)
             with folder.watched(progress):
                 counts = _work(asked, job)
         info = checkpoint.read_stage(home.checkpoint(asked.stage))

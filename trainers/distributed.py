@@ -11,7 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from modelkit.device import available_threads
 from modelkit.errors import UserError
@@ -26,6 +27,9 @@ OURS = ("single", "ddp", "zero1", "zero2", "zero3", "zero3_offload")
 COLOSSALAI = ("colossalai_ddp", "colossalai_zero1", "colossalai_zero2", "colossalai_zero2_cpu", "colossalai_gemini")
 _LAUNCHED = "TRAINERS_LAUNCHED"
 _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
+_PATIENCE = timedelta(hours=24)
+"""How long ranks wait for one that does something by itself, such as evaluating a checkpoint. A dead one isn't found by this, but by its
+launcher and by connections that end."""
 
 
 def launched() -> bool:
@@ -61,7 +65,7 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
 
 def _why(failures: dict[int, ProcessFailure]) -> UserError:
     """The failure that the others followed from, as a sentence and with its exit status."""
-    ends = sorted(failures.items(), key=lambda item: (not _killed(item[1]), item[1].timestamp))
+    ends = sorted(failures.items(), key=lambda item: (not _killed(item[1]), item[1].message == _GONE, item[1].timestamp))
     rank, first = ends[0]
     status = first.exitcode
     if status < 0:
@@ -154,10 +158,8 @@ def _group(device: torch.device) -> Iterator[None]:
     import torch.distributed as dist
 
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    if launched():
-        dist.init_process_group(backend)
-    else:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    alone: dict[str, Any] = {} if launched() else {"store": dist.HashStore(), "rank": 0, "world_size": 1}
+    dist.init_process_group(backend, timeout=_PATIENCE, **alone)
     said = sys.stdout
     if dist.get_rank():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open until the block ends)
@@ -166,7 +168,7 @@ def _group(device: torch.device) -> Iterator[None]:
     except RuntimeError as error:
         if not any(sign in str(error) for sign in _LOST):
             raise
-        raise UserError("another process of this run is gone; the same command goes on from the last saved state.") from None
+        raise UserError(_GONE) from None
     finally:
         if sys.stdout is not said:
             sys.stdout.close()
@@ -175,6 +177,7 @@ def _group(device: torch.device) -> Iterator[None]:
     dist.destroy_process_group()
 
 
+_GONE = "another process of this run is gone; the same command goes on from the last saved state."
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL error", "Timed out waiting")
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from trainers.data.dataset import Pair, Prompt
 from trainers.data.order import steps
-from trainers.logprobs import of_reference, reply_logprob_sums
+from trainers.logprobs import Reference, of_reference, reply_logprob_sums
 from trainers.loop import StepResult
 from trainers.losses import preference
 from trainers.modes import learning
@@ -26,15 +25,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _NAMES = ("loss", "accuracy", "margin", "reward_chosen", "reward_rejected", "logp_chosen", "logp_rejected")
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The model that training started from: how to load it, what it is, and where its log-probabilities are kept."""
-
-    load: Callable[[], PreTrainedModel]
-    fingerprint: str
-    cache: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +67,7 @@ class PreferenceOptimisation:
         if settings.needs_reference:
             assert reference is not None, f"{settings.loss} compares with a reference"
             for part in (self._training, self._held_out):
-                part.compare_with(reference, settings.micro_tokens)
+                part.compare_with(reference, settings, self.strategy)
 
     def begin(self, step: int) -> None:
         weights = [pair.weight for pair in self._training.pairs]
@@ -169,8 +159,7 @@ class _Pairs:
     def of(cls, pairs: Sequence[Pair]) -> _Pairs:
         return cls(pairs, [len(pair.chosen) + len(pair.rejected) for pair in pairs], torch.zeros(2, len(pairs)))
 
-    def compare_with(self, reference: Reference, micro_tokens: int) -> None:
+    def compare_with(self, reference: Reference, settings: DpoStage, strategy: Strategy) -> None:
         sequences = [pair.chosen for pair in self.pairs] + [pair.rejected for pair in self.pairs]
         starts = [pair.starts[0] for pair in self.pairs] + [pair.starts[1] for pair in self.pairs]
-        found = of_reference(reference.load, reference.fingerprint, sequences, starts, micro_tokens, reference.cache)
-        self.reference = found.view(2, -1)
+        self.reference = of_reference(reference, sequences, starts, settings, strategy).view(2, -1)

@@ -20,7 +20,7 @@ from trainers.losses import kl_estimate
 from trainers.losses.grpo import clipped_surrogate, group_advantages, token_weights
 from trainers.modes import learning
 from trainers.optimiser import Optimiser
-from trainers.ppo.experience import Means, minibatches
+from trainers.ppo.experience import Means, minibatches, updates_of
 from trainers.ppo.rollout import Replies, policy_logprobs, reply_logprobs, rewards_of, sample
 from trainers.recipe import GrpoStage
 from trainers.seeds import derive
@@ -48,15 +48,20 @@ class Judge:
         self._tokenizer, self._micro_tokens = tokenizer, settings.micro_tokens
 
     def __call__(self, prompts: Sequence[Prompt], replies: Replies, strategy: Strategy) -> dict[str, Tensor]:
-        """Each term's value for every reply, unweighted, [replies]; the replies to a prompt lie beside each other."""
-        each = len(replies.sequences) // len(prompts)
-        texts = [decode(self._tokenizer, replies.said(row)) for row in range(len(replies.sequences))]
+        """Each term's value for every reply, unweighted, [replies]; the replies to a prompt lie beside each other.
+
+        Rules are asked once for each reply, by one rank, since they may answer differently when asked again.
+        """
+        count, each = len(replies.sequences), len(replies.sequences) // len(prompts)
+        mine = strategy.share(range(count), [1] * count)
+        texts = {row: decode(self._tokenizer, replies.said(row)) for row in mine} if self._rules else {}
         found: dict[str, Tensor] = {}
         for name, rule in self._rules.items():
-            values = [
-                rewards.value(name, rule, prompts[row // each].text, text, prompts[row // each].reference) for row, text in enumerate(texts)
-            ]
-            found[name] = torch.tensor(values)
+            values = torch.zeros(count)
+            for row, text in texts.items():
+                prompt = prompts[row // each]
+                values[row] = rewards.value(name, rule, prompt.text, text, prompt.reference)
+            found[name] = strategy.combine(values)
         if self.model is not None:
             found["reward_model"] = rewards_of(self.model, replies, self._micro_tokens, strategy).cpu()
         return found
@@ -91,7 +96,7 @@ class GroupRelative:
             if frozen is not None:
                 self.strategy.prepare(frozen.eval(), trainable=False)
         self.modules: dict[str, nn.Module] = {"model": model}
-        updates = settings.epochs * settings.minibatches
+        updates = updates_of(settings.prompts * settings.samples, settings.epochs, settings.minibatches)
         self.optimisers = {"model": Optimiser([model], settings, updates_per_step=updates, strategy=self.strategy)}
         assert reference is not None or settings.kl_coef == 0, "a KL penalty needs a reference"
         self._model, self._judge = model.eval(), judge

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from modelkit import atomic, checkpoint, hub
 from modelkit.chat import PLAIN_TEMPLATE, verify_template
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
     from trainers.lora import Trainee
     from trainers.strategies import Strategy
+
+
+class Placed(Protocol):
+    """Something to learn from that knows its file and line."""
+
+    @property
+    def place(self) -> str:
+        """As in ``chats.jsonl:7``; empty where nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +94,10 @@ class Job:
         elif self.strategy.rank == 0:
             atomic.write_json(note, files)
 
-    def train(self, stage: StageLoop) -> Finished:
-        """Run the stage's loop, or what is left of it."""
-        return train(stage, self.seed, self.run.log(self.name), self.run.state(self.name), self.progress)
+    def train(self, stage: StageLoop, rows: Sequence[Placed]) -> Finished:
+        """Run the stage's loop, or what is left of it, on the training *rows*."""
+        places = [row.place for row in rows]
+        return train(stage, self.seed, self.run.log(self.name), self.run.state(self.name), self.progress, places)
 
     def save(
         self,
@@ -126,7 +135,10 @@ def tokenizer_for(start: Path, chat: bool = True) -> PreTrainedTokenizerBase:
 
 
 def checked(tokenizer: PreTrainedTokenizerBase, where: str, chat: bool = True) -> PreTrainedTokenizerBase:
-    """The tokenizer, fit for training: with an end of sequence, padding of its own kind, and a verified chat template.
+    """The tokenizer, fit for training: with an end of sequence, another token for padding, and a verified chat template.
+
+    Where padding is missing or is the end of sequence (transformers would take a reward from the token before it), another special
+    token pads; a tokenizer that has no other pads with its end of sequence.
 
     :raises UserError: naming what is missing.
     """
@@ -135,8 +147,9 @@ def checked(tokenizer: PreTrainedTokenizerBase, where: str, chat: bool = True) -
             f"the tokenizer of {where} has no end-of-sequence token, so a model could not learn to stop: set eos_token in its "
             "tokenizer_config.json."
         )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        others = [token for token in (tokenizer.unk_token, *tokenizer.all_special_tokens) if token not in (None, tokenizer.eos_token)]
+        tokenizer.pad_token = others[0] if others else tokenizer.eos_token
     if chat:
         try:
             verify_template(tokenizer)
@@ -146,9 +159,15 @@ def checked(tokenizer: PreTrainedTokenizerBase, where: str, chat: bool = True) -
 
 
 def same_tokenizer(model: Path, other: Path) -> None:
-    """:raises UserError: when two checkpoints that must read the same ids have tokenizers that give other ones."""
+    """:raises UserError: when two checkpoints that must read the same ids have tokenizers or templates that give other ones."""
     ours, theirs = checkpoint.load_tokenizer(model), checkpoint.load_tokenizer(other)
-    if ours.get_vocab() != theirs.get_vocab():
+    words = [(one.get_vocab(), one.bos_token_id, one.eos_token_id) for one in (ours, theirs)]
+    if words[0] != words[1]:
         raise UserError(
             f"{model} and {other} have different tokenizers, so one can't judge the other's tokens: train both from the same base."
+        )
+    if (ours.chat_template or PLAIN_TEMPLATE) != (theirs.chat_template or PLAIN_TEMPLATE):
+        raise UserError(
+            f"{model} and {other} have different chat templates, so one would judge conversations that it was not trained on: train both "
+            "from the same base, or copy chat_template.jinja from one to the other where they mean the same."
         )

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from modelkit.context import longest_sequence
 from trainers.data.dataset import Labelled, Prompt
 from trainers.data.order import steps
-from trainers.dpo import Reference
-from trainers.logprobs import of_reference, reply_logprob_sums
+from trainers.logprobs import Reference, of_reference, reply_logprob_sums
 from trainers.loop import StepResult
 from trainers.losses import preference
 from trainers.modes import learning
@@ -27,12 +26,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def mismatched(rows: Sequence[Labelled]) -> list[Labelled]:
+def mismatched(rows: Sequence[Labelled], others: Sequence[Labelled] | None = None) -> list[Labelled]:
     """Each row's prompt with the reply of a row half the list away (not its own): what the KL to the reference is estimated from.
 
-    The partner is fixed, so that the reference's log-probabilities can be computed in advance.
+    The partner is fixed, so that the reference's log-probabilities can be computed in advance. Rows that all have one prompt take the
+    replies of *others*.
     """
-    partners = [rows[(i + max(1, len(rows) // 2)) % len(rows)] for i in range(len(rows))]
+    givers = others if others and len({row.prompt for row in rows}) == 1 else rows
+    partners = [givers[(i + max(1, len(givers) // 2)) % len(givers)] for i in range(len(rows))]
     return [
         Labelled(row.ids[: row.start] + partner.ids[partner.start :], row.start, row.desirable)
         for row, partner in zip(rows, partners, strict=True)
@@ -63,7 +64,7 @@ class KahnemanTversky:
         self.optimisers = {"model": Optimiser([model], settings, strategy=self.strategy)}
         self._model, self._tokenizer, self._seed, self._probes = model.eval(), tokenizer, seed, probes
         self._context: int | None = settings.max_length or longest_sequence(model.config)
-        self._training, self._held_out = (self._compared(part, reference) for part in (rows, held_out))
+        self._training, self._held_out = (self._compared(*parts, reference) for parts in ((rows, held_out), (held_out, rows)))
         self._order: Iterator[list[int]] = iter(())
 
     def begin(self, step: int) -> None:
@@ -119,18 +120,10 @@ class KahnemanTversky:
         logprobs = self.strategy.forward(self._model, reply_logprob_sums, sequences, starts)
         return logprobs - reference[list(indices)].to(logprobs.device)
 
-    def _compared(self, rows: Sequence[Labelled], reference: Reference) -> _Rows:
-        if not rows:
-            return _Rows([], [], torch.zeros(0), torch.zeros(0))
-        others = [Labelled(row.ids[: self._context], row.start, row.desirable) for row in mismatched(rows)]
-        found = of_reference(
-            reference.load,
-            reference.fingerprint,
-            [row.ids for row in (*rows, *others)],
-            [row.start for row in (*rows, *others)],
-            self.settings.micro_tokens,
-            reference.cache,
-        )
+    def _compared(self, rows: Sequence[Labelled], rest: Sequence[Labelled], reference: Reference) -> _Rows:
+        others = [Labelled(row.ids[: self._context], row.start, row.desirable) for row in mismatched(rows, rest)]
+        both = [*rows, *others]
+        found = of_reference(reference, [row.ids for row in both], [row.start for row in both], self.settings, self.strategy)
         return _Rows(rows, others, found[: len(rows)], found[len(rows) :])
 
 

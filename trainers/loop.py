@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -73,12 +74,12 @@ class Finished:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def train(stage: StageLoop, seed: int, log: Path, state: Path, progress: Progress) -> Finished:
+def train(stage: StageLoop, seed: int, log: Path, state: Path, progress: Progress, places: Sequence[str] = ()) -> Finished:
     """Run a stage to its last step, going on from the newest saved state.
 
     The seed of torch's generator is set anew before every step from (seed, stage, step), and data order follows from the same,
     so a resumed run takes bitwise the steps of an uninterrupted one. A step whose gradient isn't finite changes nothing and is
-    logged with the rows it used (their positions among the stage's training rows).
+    logged with the rows it used: their *places* (``places[i]`` that of the stage's training row *i*), or else their positions.
 
     :raises Stopped: on SIGTERM or SIGINT, after the step under way and a save.
     :raises UserError: after ``max_skipped`` updates in a row that were not finite, or for ``keep_best`` without held-out data.
@@ -100,7 +101,7 @@ def train(stage: StageLoop, seed: int, log: Path, state: Path, progress: Progres
         while done < settings.steps and not (settings.early_stop and counters["stale"] >= settings.early_stop):
             torch.manual_seed(derive(seed, stage.name, done))
             skipped = _skipped(stage)
-            with _computing_in(settings.dtype, strategy.device):
+            with computing_in(settings.dtype, strategy.device):
                 result = stage.step(done)
             done += 1
             counters["tokens"] += result.tokens
@@ -117,8 +118,9 @@ def train(stage: StageLoop, seed: int, log: Path, state: Path, progress: Progres
                 **result.numbers,
             )
             if _skipped(stage) > skipped:
-                writer.event("skipped", step=done, updates=_skipped(stage) - skipped, rows=list(result.rows))
-                _give_up(stage, result.rows)
+                used = [places[i] for i in result.rows] if places else list(result.rows)
+                writer.event("skipped", step=done, updates=_skipped(stage) - skipped, rows=used)
+                _give_up(stage, used)
             if done % settings.sample_every == 0 or done == settings.steps:
                 writer.event("sample", step=done, samples=stage.samples())
             if settings.eval_every and (done % settings.eval_every == 0 or done == settings.steps):
@@ -135,7 +137,7 @@ def train(stage: StageLoop, seed: int, log: Path, state: Path, progress: Progres
         best = {"best_step": float(counters["best_step"])}
         if counters["best_step"] != done:
             checkpointing.load_best(stage, state)
-    with _computing_in(settings.dtype, strategy.device):
+    with computing_in(settings.dtype, strategy.device):
         metrics = {**stage.evaluate(), **best}
     finished = Finished(done, counters["tokens"], time.perf_counter() - began, metrics)
     writer.event("end", step=done, seconds=round(finished.seconds, 2), tokens=finished.tokens, metrics=metrics)
@@ -144,9 +146,12 @@ def train(stage: StageLoop, seed: int, log: Path, state: Path, progress: Progres
 
 
 def _compare(stage: StageLoop, step: int, counters: dict[str, Any], writer: StageLog, state: Path) -> None:
-    """Evaluate; note in *counters* whether the loss is the lowest (or the reward the highest) so far, and keep the weights if so."""
+    """Evaluate; note in *counters* whether the loss is the lowest (or the reward the highest) so far, and keep the weights if so.
+
+    One that isn't finite is worse than any other.
+    """
     settings = stage.settings
-    with _computing_in(settings.dtype, stage.strategy.device):
+    with computing_in(settings.dtype, stage.strategy.device):
         metrics = stage.evaluate()
     writer.event("eval", step=step, metrics=metrics)
     loss = metrics["eval_loss"] if "eval_loss" in metrics else -metrics["eval_reward"] if "eval_reward" in metrics else None
@@ -155,7 +160,9 @@ def _compare(stage: StageLoop, step: int, counters: dict[str, Any], writer: Stag
             raise UserError(
                 f"{stage.name} has no held-out data to tell its best weights by: set held_out, or leave keep_best and early_stop."
             )
-    elif counters["best_loss"] is None or loss < counters["best_loss"]:
+        return
+    loss = loss if math.isfinite(loss) else math.inf
+    if counters["best_loss"] is None or loss < counters["best_loss"]:
         counters.update(best_loss=loss, best_step=step, stale=0)
         if settings.keep_best:
             checkpointing.save_best(stage, step, state)
@@ -168,7 +175,7 @@ def _skipped(stage: StageLoop) -> int:
     return sum(optimiser.skipped_in_all for optimiser in stage.optimisers.values())
 
 
-def _give_up(stage: StageLoop, rows: Sequence[int]) -> None:
+def _give_up(stage: StageLoop, rows: Sequence[int | str]) -> None:
     most = max(optimiser.skipped for optimiser in stage.optimisers.values())
     if most >= stage.settings.max_skipped:
         raise UserError(
@@ -177,9 +184,12 @@ def _give_up(stage: StageLoop, rows: Sequence[int]) -> None:
         )
 
 
-def _computing_in(dtype: str, device: torch.device) -> AbstractContextManager[object]:
+def computing_in(dtype: str, device: torch.device) -> AbstractContextManager[object]:
     """Matrix products in *dtype*; weights, losses and updates stay fp32."""
-    return fast_linear(device, torch.float32) if dtype == "fp32" else torch.autocast(device.type, dtype_of(dtype))
+    if dtype == "fp32":
+        return fast_linear(device, torch.float32)
+    # a cache of cast weights would outlive the updates that are made inside a step
+    return torch.autocast(device.type, dtype_of(dtype), cache_enabled=False)
 
 
 @contextmanager

@@ -82,29 +82,41 @@ class Trainee:
             self.adapter.peft_config["default"] = before
 
 
-def load(start: Path, kind: Kind, settings: Optimisation, tokenizer: PreTrainedTokenizerBase, seed: int) -> Trainee:
+def load(
+    start: Path,
+    kind: Kind,
+    settings: Optimisation,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    device: torch.device | None = None,
+) -> Trainee:
     """The checkpoint *start* ready to be trained as *settings* say; a reward model may start from a language model.
 
-    *seed* decides a new head and new adapters. Prints how much of it is trained.
+    *seed* decides a new head and new adapters, *device* (the CPU, if not given) where the weights are. Prints how much of it is trained.
 
     :raises UserError: for adapters that don't fit the model, or a quantised model without adapters.
     """
     frozen = settings.lora is not None
     dtype = dtype_of(settings.dtype) if frozen else torch.float32
     new_head = kind == "reward" and not checkpoint.is_reward_model(start)
-    model = checkpoint.load_model(start, "language" if new_head else kind, dtype)
+    model = checkpoint.load_model(start, "language" if new_head else kind, dtype, device)
     torch.manual_seed(seed)
-    if any(isinstance(module, GPTQLinear) for module in model.modules()):
-        always_dequantise(model)
-        if not frozen:
-            raise UserError(f"{start} is quantised, and quantised weights can't be trained: set lora (for example --set lora.rank=16).")
+    always_dequantise(model)
+    if is_quantised(model) and not frozen:
+        raise UserError(f"{start} is quantised, and quantised weights can't be trained: set lora (for example --set lora.rank=16).")
     if new_head:
         model = with_scalar_head(model) if frozen else from_language_model(model, tokenizer)
         if frozen:
             nn.init.normal_(_head(model).weight, std=(model.config.hidden_size + 1) ** -0.5)
     if kind == "reward":
+        model.config.pad_token_id = tokenizer.pad_token_id
         _head(model).float()
     return adapt(model, settings, kind, start)
+
+
+def is_quantised(model: PreTrainedModel) -> bool:
+    """Whether linear layers of the model are kept in a few bits per weight, which no gradient changes."""
+    return any(isinstance(module, GPTQLinear) for module in model.modules())
 
 
 def adapt(model: PreTrainedModel, settings: Optimisation, kind: Kind, base: Path | None = None) -> Trainee:
@@ -139,7 +151,7 @@ def _with_adapters(model: PreTrainedModel, lora: Lora, kind: Kind) -> Trainee:
     from peft import LoraConfig, get_peft_model
 
     pissa = lora.init == "pissa"
-    if pissa and any(isinstance(module, GPTQLinear) for module in model.modules()):
+    if pissa and is_quantised(model):
         raise UserError("pissa takes its start from whole weights, and this model's are quantised: set lora.init: default.")
     config = LoraConfig(
         r=lora.rank,

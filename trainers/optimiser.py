@@ -84,10 +84,13 @@ class Optimiser:
         else:
             self.skipped += 1
             self.skipped_in_all += 1
-        for parameter in self.parameters:
-            parameter.grad = None
-        self.updates += 1
+        self.drop()
         return {"lr": self._parts[0][1] * share, "grad_norm": norm}
+
+    def drop(self) -> None:
+        """Let the accumulated gradients go. They count as an update, made or left out."""
+        self.strategy.forget_gradients(self.parameters)
+        self.updates += 1
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """(tensors by name, plain numbers) that :meth:`load` takes back."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from modelkit import atomic, checkpoint
 from modelkit.context import longest_sequence
 from modelkit.errors import UserError
+from modelkit.fingerprint import fingerprint
 from modelkit.run import Run, RunInfo
 from trainers import folder, report, rewards, stages
 from trainers.data import dataset
@@ -80,8 +81,7 @@ def run(recipe: Recipe, settings: Settings, watcher: Watcher = lambda progress: 
 
 def _require_files(recipe: Recipe, data: Path) -> None:
     """:raises UserError: for the first data file of any stage that isn't there: better now than after the stages before."""
-    parts = (part for stage in recipe.stages.values() for name in ("data", "replay", "ptx") for part in getattr(stage, name, []))
-    for part in parts:
+    for part in (part for stage in recipe.stages.values() for part in stage.files):
         if not part.path.startswith(HUB):
             open_source(data / part.path)
 
@@ -92,7 +92,9 @@ class _Pipeline:
         code = rewards.code_of(term.name for term in (recipe.grpo.rewards if recipe.grpo else []))
         self.digest = folder.digest(
             recipe.model_dump(exclude={"bars", "title"}),
-            *(settings.seed, str(settings.base or ""), str(settings.data or "")),
+            settings.seed,
+            fingerprint(settings.base) if settings.base else "",
+            str(settings.data.resolve()) if settings.data else "",
             *([code] if code else []),
         )
         self.home = self._open()
@@ -108,7 +110,7 @@ class _Pipeline:
             if found.info.recipe == self.digest:
                 return found
             if folder.has_begun(out, ["data", "tokenizer", *(stage.name for stage in found.info.stages)]):
-                raise UserError(f"{out} holds a run of another recipe, seed or data: choose another --out, or delete it.")
+                raise UserError(f"{out} holds a run of another recipe, base, seed or data: choose another --out, or delete it.")
         self.settings.strategy.barrier()
         names = [made for name in self.recipe.stages for made in (["critic", "rl"] if name == "rl" else [name])]
         info = RunInfo(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+"""How much of a running mean is kept at each step."""
 
 
 class _Section(BaseModel):
@@ -14,22 +17,33 @@ class _Section(BaseModel):
 class Architecture(_Section):
     """A LLaMA-shaped model made from scratch."""
 
-    hidden_size: int = 256
-    intermediate_size: int = 512
-    layers: int = 3
-    heads: int = 4
-    kv_heads: int = 4
-    context: int = 512
-    rope_theta: float = 10000.0
+    hidden_size: int = Field(256, gt=0)
+    intermediate_size: int = Field(512, gt=0)
+    layers: int = Field(3, gt=0)
+    heads: int = Field(4, gt=0)
+    kv_heads: int = Field(4, gt=0)
+    context: int = Field(512, gt=1)
+    rope_theta: float = Field(10000.0, gt=0)
+
+    @model_validator(mode="after")
+    def _divides(self) -> Architecture:
+        if self.hidden_size % (2 * self.heads):
+            raise ValueError(
+                f"{self.heads} heads can't share a hidden_size of {self.hidden_size}: rotary positions need an even size for each, so "
+                f"make it a multiple of {2 * self.heads}"
+            )
+        if self.heads % self.kv_heads:
+            raise ValueError(f"{self.heads} heads can't share {self.kv_heads} kv_heads: make heads a multiple of them")
+        return self
 
 
 class World(_Section):
     """The pocket world as the source of all data. ``limit`` keeps that many facts per relation."""
 
-    limit: int | None = None
-    polite: float = 0.4
-    plain: float = 0.3
-    two_turns: float = 0.15
+    limit: int | None = Field(None, gt=0)
+    polite: float = Field(0.4, ge=0, le=1)
+    plain: float = Field(0.3, ge=0, le=1)
+    two_turns: float = Field(0.15, ge=0, le=1)
 
 
 class Lora(_Section):
@@ -58,6 +72,9 @@ class Optimisation(_Section):
     Weights that are trained stay fp32; ``dtype`` is what is computed in, and what frozen weights are kept in.
     """
 
+    curriculum: ClassVar[bool] = False
+    """Whether data files may join in later than at the first step."""
+
     steps: int = Field(gt=0)
     lr: float = Field(gt=0)
     optimiser: Literal["adamw", "muon"] = "adamw"
@@ -66,10 +83,10 @@ class Optimisation(_Section):
     micro_tokens: int = Field(4096, gt=0)
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps")
     final_lr: float = Field(0.1, ge=0, le=1, description="share of the peak left at the end")
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: float = 1e-8
-    clip: float = 1.0
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[Decay, Decay] = (0.9, 0.98)
+    eps: float = Field(1e-8, gt=0)
+    clip: float = Field(1.0, gt=0, description="the norm that a gradient is scaled down to where it is larger")
     max_skipped: int = Field(5, gt=0, description="updates in a row whose gradient isn't finite before the stage gives up")
     dtype: Literal["fp32", "bf16"] = "fp32"
     gradient_checkpointing: bool = Field(False, description="keep each layer's input only, and compute the rest again on the way back")
@@ -84,6 +101,20 @@ class Optimisation(_Section):
     )
     early_stop: int = Field(0, ge=0, description="stop after this many evaluations without a better one; 0: never")
 
+    @property
+    def files(self) -> list[Mixture]:
+        """All data files that the stage reads."""
+        return [part for name in ("data", "replay", "ptx") for part in getattr(self, name, [])]
+
+    @model_validator(mode="after")
+    def _files_join_in_where_they_can(self) -> Optimisation:
+        late = [part.path for part in self.files if part.start > 0]
+        if late and not self.curriculum:
+            raise ValueError(f"{late[0]} can't join in later, which files of pretraining and SFT can: leave its start out")
+        if late and len(late) == len(self.files):
+            raise ValueError("all files join in later, so the first steps have nothing to learn from: leave out one's start")
+        return self
+
     @model_validator(mode="after")
     def _evaluations_are_asked_for(self) -> Optimisation:
         if (self.keep_best or self.early_stop) and not self.eval_every:
@@ -97,7 +128,7 @@ class Mixture(_Section):
     path: str
     columns: dict[str, str] = Field({}, description="our field names → the file's own, for example {prompt: question}")
     weight: float = Field(1.0, gt=0)
-    start: float = Field(0.0, ge=0, lt=1, description="share of the stage's steps after which the file joins in")
+    start: float = Field(0.0, ge=0, lt=1, description="share of the steps after which the file joins in (pretraining and SFT)")
 
 
 class LanguageStage(Optimisation):
@@ -106,6 +137,8 @@ class LanguageStage(Optimisation):
     ``packing`` puts several examples into one row, told apart by their position ids, instead of padding; ``neftune`` is the noise
     added to the embeddings while training (Jain et al. 2023: 5, 10 or 15).
     """
+
+    curriculum: ClassVar[bool] = True
 
     packing: bool = False
     neftune: float = Field(0.0, ge=0)
@@ -151,24 +184,24 @@ class PpoStage(Optimisation):
     ptx_mixing: Literal["additive", "convex"] = Field(
         "additive", description="PPO + c·PTX (InstructGPT, eq. 2), or (1 − c)·PPO + c·PTX (ColossalChat)"
     )
-    ptx_tokens: int = 1024
+    ptx_tokens: int = Field(1024, gt=0)
     prompts: int = Field(64, gt=0)
     epochs: int = Field(2, gt=0)
     minibatches: int = Field(2, gt=0)
-    critic_lr: float = 1e-3
+    critic_lr: float = Field(1e-3, gt=0)
     critic_warmup: int = Field(0, ge=0, description="first steps that update only the critic")
     kl_coef: float = Field(0.05, ge=0, description="weight of the KL penalty; where an adaptive one starts")
     kl_target: float = Field(0.0, ge=0, description="nats per reply that an adaptive coefficient aims at; 0 keeps it fixed")
     kl_horizon: int = Field(10000, gt=0, description="replies over which an adaptive coefficient reacts (Ziegler et al. 2019)")
-    max_tokens: int = 48
-    temperature: float = 1.0
-    gamma: float = 1.0
-    lam: float = 0.95
-    clip_ratio: float = 0.2
-    clip_value: float = 0.2
+    max_tokens: int = Field(48, gt=0)
+    temperature: float = Field(1.0, gt=0)
+    gamma: float = Field(1.0, ge=0, le=1)
+    lam: float = Field(0.95, ge=0, le=1)
+    clip_ratio: float = Field(0.2, gt=0, lt=1)
+    clip_value: float = Field(0.2, gt=0)
     skip_ratio: float = Field(20.0, gt=1, description="an update whose mean probability ratio is above this is left out and counted")
-    value_coef: float = 0.5
-    missing_eos_penalty: float = 1.0
+    value_coef: float = Field(0.5, ge=0)
+    missing_eos_penalty: float = Field(1.0, ge=0)
     normalise_rewards: bool = Field(True, description="measure rewards in standard deviations of SFT's, from SFT's mean")
     reward_clip: float = Field(5.0, gt=0, description="rewards (so measured) are clipped to ± this")
     whiten_rewards: bool = Field(False, description="scale the tokens' rewards of a rollout to variance 1, keeping their mean")
@@ -269,7 +302,7 @@ class Recipe(_Section):
     languages: list[str] = ["en"]
     world: World | None = None
     model: Architecture = Architecture()
-    vocab_size: int = 2048
+    vocab_size: int = Field(2048, gt=0)
     base: BaseStage | None = None
     sft: SftStage | None = None
     rm: RewardStage | None = None

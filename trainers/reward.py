@@ -13,7 +13,7 @@ from torch import nn
 
 from modelkit.reward import grouped_last_token_values
 from trainers.data.dataset import Pair
-from trainers.data.order import hold_out, steps
+from trainers.data.order import hold_out_whole, steps
 from trainers.loop import StepResult
 from trainers.losses import centring, log_exp, log_sig
 from trainers.modes import learning
@@ -39,6 +39,7 @@ class Ranking:
     comparisons: list[tuple[int, int]]
     margins: list[float]
     weight: float = 1.0
+    place: str = ""
 
     @property
     def tokens(self) -> int:
@@ -57,19 +58,14 @@ def rankings(pairs: Sequence[Pair]) -> list[Ranking]:
         comparisons = [
             (places.setdefault(tuple(pair.chosen), len(places)), places.setdefault(tuple(pair.rejected), len(places))) for pair in group
         ]
-        found.append(Ranking([list(answer) for answer in places], comparisons, [pair.margin for pair in group], group[0].weight))
+        margins, first = [pair.margin for pair in group], group[0]
+        found.append(Ranking([list(answer) for answer in places], comparisons, margins, first.weight, first.place))
     return found
 
 
 def hold_out_pairs(pairs: Sequence[Pair], share: float, seed: int, purpose: str) -> tuple[list[Pair], list[Pair]]:
-    """(training, held-out) pairs; the pairs of one ranking stay together, or held-out answers would be trained on."""
-    names = list(dict.fromkeys(i if pair.ranking is None else pair.ranking for i, pair in enumerate(pairs)))
-    _, chosen = hold_out(names, share, seed, purpose)
-    apart = set(chosen)
-    sides: tuple[list[Pair], list[Pair]] = ([], [])
-    for i, pair in enumerate(pairs):
-        sides[(i if pair.ranking is None else pair.ranking) in apart].append(pair)
-    return sides
+    """(training, held-out) pairs; those of one ranking stay together."""
+    return hold_out_whole(pairs, [i if pair.ranking is None else pair.ranking for i, pair in enumerate(pairs)], share, seed, purpose)
 
 
 class RewardModelling:
@@ -92,18 +88,18 @@ class RewardModelling:
         self.strategy.prepare(model)
         self.optimisers = {"model": Optimiser([model], settings, strategy=self.strategy)}
         self._model, self._seed, self._loss = model, seed, _LOSSES[settings.loss]
-        self._training, self._held_out = rankings(pairs), rankings(held_out)
-        self._lengths = [ranking.tokens for ranking in self._training]
+        self.training, self._held_out = rankings(pairs), rankings(held_out)
+        self._lengths = [ranking.tokens for ranking in self.training]
         self._order: Iterator[list[int]] = iter(())
 
     def begin(self, step: int) -> None:
-        weights = [ranking.weight for ranking in self._training]
+        weights = [ranking.weight for ranking in self.training]
         self._order = steps(self._lengths, self.settings.tokens, self._seed, self.name, step, weights)
 
     def step(self, step: int) -> StepResult:
         chosen = next(self._order)
         with learning(self._model):
-            loss, right, margin = self._pass(self._training, chosen, self._lengths, learn=True)
+            loss, right, margin = self._pass(self.training, chosen, self._lengths, learn=True)
         numbers = self.optimisers["model"].step(divide_by=len(chosen))
         tokens = sum(self._lengths[i] for i in chosen)
         return StepResult(tokens, {"loss": loss, "accuracy": right, "margin": margin, **numbers}, chosen)
@@ -155,7 +151,7 @@ def from_language_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
 
     config = copy.deepcopy(model.config)
     config.num_labels = 1
-    config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    config.pad_token_id = tokenizer.pad_token_id
     reward = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     reward.base_model.load_state_dict(model.base_model.state_dict())
     nn.init.normal_(reward.score.weight, std=(config.hidden_size + 1) ** -0.5)

@@ -12,20 +12,23 @@ from typing import TYPE_CHECKING, Any
 from modelkit import checkpoint
 from modelkit.chat import stop_ids
 from modelkit.context import longest_sequence
+from modelkit.device import dtype_of
 from modelkit.errors import UserError
 from modelkit.fingerprint import fingerprint
+from modelkit.gptq.layer import always_dequantise
 from modelkit.reward import RewardReference
 from trainers.data import dataset
 from trainers.data.dataset import Counts, Example, Prompt
-from trainers.data.order import hold_out
+from trainers.data.order import hold_out, hold_out_whole
 from trainers.job import Job, same_tokenizer
 from trainers.recipe import Architecture, BaseStage, DpoStage, GrpoStage, KtoStage, Optimisation, PpoStage, RewardStage, SftStage
 from trainers.seeds import derive
 
 if TYPE_CHECKING:
+    import torch
     from transformers import LlamaConfig, PreTrainedModel
 
-    from trainers.dpo import Reference
+    from trainers.logprobs import Reference
     from trainers.lora import Kind, Trainee
 
 _PROBES = 6
@@ -51,10 +54,10 @@ def pretrain(settings: BaseStage, job: Job, start: Path | None = None, shape: Ar
         trainee = _load(start, settings, job)
     rows = job.rows(settings.data, "text", counts)
     texts = dataset.text_examples(rows, job.tokenizer, _context(trainee.model, settings), counts, job.tokens)
-    examples, held_out = hold_out(texts, settings.held_out, job.seed, job.name)
+    examples, held_out = hold_out_whole(texts, [example.row for example in texts], settings.held_out, job.seed, job.name)
     _tell_epochs([len(example.ids) for example in examples], settings)
     stage = LanguageModelling(job.name, trainee.model, job.tokenizer, examples, held_out, job.probes, settings, job.seed, job.strategy)
-    job.save(trainee, start, job.train(stage), counts)
+    job.save(trainee, start, job.train(stage, examples), counts)
     return counts
 
 
@@ -66,14 +69,14 @@ def sft(settings: SftStage, job: Job, start: Path) -> Counts:
     trainee = _load(start, settings, job)
     context = _context(trainee.model, settings)
     chats = dataset.chat_examples(job.rows(settings.data, "sft", counts), job.tokenizer, context, counts, job.tokens)
-    examples, held_out = hold_out(chats, settings.held_out, job.seed, job.name)
+    examples, held_out = hold_out_whole(chats, [example.row for example in chats], settings.held_out, job.seed, job.name)
     probes = job.probes or _openings(held_out or examples, job)
     if settings.replay:
         replay = job.rows(settings.replay, "text", counts)
         examples = examples + dataset.text_examples(replay, job.tokenizer, context, counts, job.tokens)
     _tell_epochs([len(example.ids) for example in examples], settings)
     stage = LanguageModelling(job.name, trainee.model, job.tokenizer, examples, held_out, probes, settings, job.seed, job.strategy)
-    job.save(trainee, start, job.train(stage), counts)
+    job.save(trainee, start, job.train(stage, examples), counts)
     return counts
 
 
@@ -91,7 +94,8 @@ def rm(settings: RewardStage, job: Job, start: Path, scale_on: Sequence[Prompt] 
     pairs = dataset.pairs(job.rows(settings.data, "preference", counts), job.tokenizer, context, counts, job.tokens)
     training, held_out = hold_out_pairs(pairs, settings.held_out, job.seed, job.name)
     _tell_epochs([len(pair.chosen) + len(pair.rejected) for pair in training], settings)
-    finished = job.train(RewardModelling(trainee.model, training, held_out, settings, job.seed, job.strategy))
+    stage = RewardModelling(trainee.model, training, held_out, settings, job.seed, job.strategy)
+    finished = job.train(stage, stage.training)
     if not scale_on:
         room = context - max_tokens
         openings = dict.fromkeys(tuple(pair.chosen[: pair.starts[0]]) for pair in (*held_out, *training))
@@ -108,7 +112,9 @@ def rm(settings: RewardStage, job: Job, start: Path, scale_on: Sequence[Prompt] 
 
 def ppo(settings: PpoStage, job: Job, start: Path, reward: Path) -> Counts:
     """PPO with PTX of the language model *start* on the rewards of the checkpoint *reward*. Saves the critic as well."""
-    from trainers.lora import Trainee, set_up_recomputation
+    import torch
+
+    from trainers.lora import Trainee, is_quantised, set_up_recomputation
     from trainers.ppo.models import Cast, Separate, SharedBackbone
     from trainers.ppo.train import Ppo
 
@@ -128,13 +134,16 @@ def ppo(settings: PpoStage, job: Job, start: Path, reward: Path) -> Counts:
     cast: Cast
     if settings.share_backbone and settings.lora:
         actor = critic = None
-        backbone = checkpoint.load_model(start)
+        backbone = _frozen(start, settings, job)
+        if is_quantised(backbone):
+            raise UserError(f"{start} is quantised, and share_backbone ends with whole models: leave it out, or start from whole weights.")
         set_up_recomputation(backbone, settings)
+        torch.manual_seed(derive(job.seed, job.name, "weights"))
         cast = SharedBackbone(backbone, settings.lora)
     else:
         actor, critic = _load(start, settings, job), _load(reward, settings, job, "reward")
-        cast = Separate(actor.model, critic.model, checkpoint.load_model(start))
-    judge = checkpoint.load_model(reward, "reward")
+        cast = Separate(actor.model, critic.model, _frozen(start, settings, job))
+    judge = _frozen(reward, settings, job, "reward")
     context = _context(judge, settings)
     prompts = dataset.prompts(job.rows(settings.data, "prompts", counts), job.tokenizer, context - settings.max_tokens, counts)
     ptx: list[Example] = []
@@ -144,7 +153,7 @@ def ppo(settings: PpoStage, job: Job, start: Path, reward: Path) -> Counts:
     probes = job.probes or (held_out or training)[:_PROBES]
     scale = scale or RewardReference([], 0.0, 1.0)
     stage = Ppo(cast, judge, job.tokenizer, training, ptx, probes, scale, settings, job.seed, job.strategy, held_out)
-    finished = job.train(stage)
+    finished = job.train(stage, training)
     job.save(critic or Trainee(cast.plain("critic")), reward, finished, counts, name="critic")
     job.save(actor or Trainee(cast.plain("actor")), start, finished, counts)
     return counts
@@ -161,10 +170,10 @@ def dpo(settings: DpoStage, job: Job, start: Path) -> Counts:
     pairs = dataset.pairs(job.rows(settings.data, "preference", counts), job.tokenizer, context, counts, job.tokens)
     training, held_out = hold_out_pairs(pairs, settings.held_out, job.seed, job.name)
     probes = job.probes or [_opening(pair.chosen, pair.starts[0], job) for pair in (held_out or training)[:_PROBES]]
-    reference = _reference(start, job) if settings.needs_reference else None
+    reference = _reference(start, trainee, job) if settings.needs_reference else None
     _tell_epochs([len(pair.chosen) + len(pair.rejected) for pair in training], settings)
     stage = PreferenceOptimisation(trainee.model, reference, job.tokenizer, training, held_out, probes, settings, job.seed, job.strategy)
-    job.save(trainee, start, job.train(stage), counts)
+    job.save(trainee, start, job.train(stage, training), counts)
     return counts
 
 
@@ -176,13 +185,13 @@ def kto(settings: KtoStage, job: Job, start: Path) -> Counts:
     trainee = _load(start, settings, job)
     context = _context(trainee.model, settings)
     rows = dataset.labelled(job.rows(settings.data, "unpaired", counts), job.tokenizer, context, counts, job.tokens)
-    training, held_out = hold_out(rows, settings.held_out, job.seed, job.name)
+    training, held_out = hold_out_whole(rows, [row.prompt for row in rows], settings.held_out, job.seed, job.name)
     probes = job.probes or [_opening(row.ids, row.start, job) for row in (held_out or training)[:_PROBES]]
     _tell_epochs([len(row.ids) for row in training], settings)
     stage = KahnemanTversky(
-        trainee.model, _reference(start, job), job.tokenizer, training, held_out, probes, settings, job.seed, job.strategy
+        trainee.model, _reference(start, trainee, job), job.tokenizer, training, held_out, probes, settings, job.seed, job.strategy
     )
-    job.save(trainee, start, job.train(stage), counts)
+    job.save(trainee, start, job.train(stage, training), counts)
     return counts
 
 
@@ -194,14 +203,14 @@ def grpo(settings: GrpoStage, job: Job, start: Path, reward: Path | None = None)
     if reward is not None:
         same_tokenizer(start, reward)
     trainee = _load(start, settings, job)
-    judge = Judge(settings, job.tokenizer, None if reward is None else checkpoint.load_model(reward, "reward"))
+    judge = Judge(settings, job.tokenizer, None if reward is None else _frozen(reward, settings, job, "reward"))
     room = _context(trainee.model, settings) - settings.max_tokens
     prompts = dataset.prompts(job.rows(settings.data, "prompts", counts), job.tokenizer, room, counts)
     training, held_out = hold_out(prompts, settings.held_out, job.seed, job.name)
-    reference = checkpoint.load_model(start) if settings.kl_coef else None
+    reference = _frozen(start, settings, job) if settings.kl_coef else None
     probes = job.probes or (held_out or training)[:_PROBES]
     stage = GroupRelative(trainee.model, reference, judge, job.tokenizer, training, held_out, probes, settings, job.seed, job.strategy)
-    job.save(trainee, start, job.train(stage), counts)
+    job.save(trainee, start, job.train(stage, training), counts)
     return counts
 
 
@@ -262,13 +271,35 @@ def _language_model(start: Path) -> Path | None:
 def _load(start: Path, settings: Optimisation, job: Job, kind: Kind = "language") -> Trainee:
     from trainers import lora
 
-    return lora.load(start, kind, settings, job.tokenizer, derive(job.seed, job.name, "weights"))
+    return lora.load(start, kind, settings, job.tokenizer, derive(job.seed, job.name, "weights"), _place(start, job))
 
 
-def _reference(start: Path, job: Job) -> Reference:
-    from trainers.dpo import Reference
+def _frozen(start: Path, settings: Optimisation, job: Job, kind: Kind = "language") -> PreTrainedModel:
+    """A model that only answers, kept in what is computed in; a quantised one reckons as it does where adapters are trained on it."""
+    model = checkpoint.load_model(start, kind, dtype_of(settings.dtype), _place(start, job))
+    always_dequantise(model)
+    return model
 
-    return Reference(lambda: checkpoint.load_model(start, device=job.strategy.device), fingerprint(start), job.run.state(job.name))
+
+def _reference(start: Path, trainee: Trainee, job: Job) -> Reference:
+    """*start* once more, to compute as the *trainee* does before it has learnt anything."""
+    from trainers.logprobs import Reference
+
+    dtype = trainee.model.dtype
+
+    def load() -> PreTrainedModel:
+        model = checkpoint.load_model(start, dtype=dtype, device=_place(start, job))
+        always_dequantise(model)
+        return model
+
+    return Reference(load, fingerprint(start), job.run.state(job.name))
+
+
+def _place(start: Path, job: Job) -> torch.device:
+    """Where to load *start*: quantised layers can't be moved afterwards; others go where, and in the slices that, the strategy wants."""
+    import torch
+
+    return job.strategy.device if checkpoint.is_quantised(start) else torch.device("cpu")
 
 
 def _context(model: PreTrainedModel, settings: Optimisation) -> int:
@@ -282,6 +313,7 @@ def _context(model: PreTrainedModel, settings: Optimisation) -> int:
         raise UserError(f"models of type {model.config.model_type} know no longest row: set max_length.")
     if own is not None and wanted > own:
         raise UserError(f"max_length is {wanted}, and the model was made for {own} tokens: set it to that at most.")
+    print(f"rows have {wanted:,} tokens at most")
     return wanted
 
 

@@ -46,7 +46,7 @@ class Terminal:
             disable=not self._errors.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
-        everything = resolved.model_dump(mode="json", exclude={"bars"}, exclude_none=True)
+        everything = resolved.model_dump(mode="json", exclude={"bars"})
         text = yaml.safe_dump(everything, sort_keys=False, allow_unicode=True, default_flow_style=None, width=140)
         print(text.rstrip())
         print(footing, flush=True)

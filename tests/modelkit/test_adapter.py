@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from modelkit import adapter
+from modelkit.adapter import base_of, with_scalar_head
 from modelkit.chat import has_template
 from modelkit.checkpoint import StageInfo, check, is_reward_model, load_model, load_tokenizer, save
 from modelkit.errors import ModelError
@@ -47,7 +47,7 @@ def test_the_base_may_be_named_from_the_adapters_folder(folders: tuple[Path, Pat
     base, lora, _ = folders
     file = lora / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": "../base"}))
-    assert adapter.base_of(lora).resolve() == base.resolve()
+    assert base_of(lora).resolve() == base.resolve()
 
 
 def test_the_fingerprint_covers_adapter_and_base(folders: tuple[Path, Path, torch.Tensor], tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_the_fingerprint_covers_adapter_and_base(folders: tuple[Path, Path, torc
 
 def test_a_reward_adapter_brings_its_head(folders: tuple[Path, Path, torch.Tensor], tmp_path: Path) -> None:
     base, _, _ = folders
-    model = get_peft_model(adapter._headed(base), LoraConfig(r=2, target_modules=["v_proj"], task_type="SEQ_CLS"))
+    model = get_peft_model(with_scalar_head(load_model(base)), LoraConfig(r=2, target_modules=["v_proj"], task_type="SEQ_CLS"))
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "modules_to_save" in name:

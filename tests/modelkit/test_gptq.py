@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from modelkit import checkpoint
 from modelkit.checkpoint import StageInfo
 from modelkit.errors import ModelError
+from modelkit.gptq import load as loading
 from modelkit.gptq import storage as storages
 from modelkit.gptq.layer import KERNEL_ROWS, GPTQLinear, always_dequantise
 from modelkit.gptq.load import linear_shape
@@ -359,3 +360,22 @@ def test_a_4_bit_reward_model_is_loaded_as_one(reward_checkpoint: Path, tmp_path
     with torch.no_grad():
         assert model(ids).logits.shape == (1, 1)
     assert checkpoint.read_stage(folder) == StageInfo(stage="rm")
+
+
+def test_the_quantised_base_of_an_adapter_is_laid_out_for_the_device_asked_for(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    folder = quantised_copy(saved, tmp_path / "quantised")
+    model = get_peft_model(checkpoint.load_model(folder), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    model.peft_config["default"].base_model_name_or_path = str(folder)
+    model.save_pretrained(str(tmp_path / "adapter"))
+    assert [checkpoint.is_quantised(path) for path in (saved, folder, tmp_path / "adapter")] == [False, True, True]
+
+    def load(folder: Path, loader: object, how: object, dtype: object, device: torch.device) -> PreTrainedModel:
+        raise ModelError(f"asked for on {device}")
+
+    monkeypatch.setattr(loading, "load", load)
+    with pytest.raises(ModelError, match="asked for on cuda:9"):
+        checkpoint.load_model(tmp_path / "adapter", device=torch.device("cuda:9"))

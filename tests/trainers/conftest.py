@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -13,9 +14,13 @@ from modelkit import checkpoint
 from modelkit.checkpoint import StageInfo
 from tests.tiny_llama import language_model
 from trainers import tokenizer as tokenizers
+from trainers.commands import Request, run
 from trainers.data import dataset
 from trainers.data.dataset import Counts, Example, Labelled, Pair, Prompt
+from trainers.job import Job
+from trainers.loop import StageLoop, Stopped
 from trainers.pocket import corpus
+from trainers.strategies.plain import Single
 
 
 @dataclass(frozen=True)
@@ -65,3 +70,18 @@ def from_pairs(pairs: list[Pair]) -> list[Labelled]:
     """Each pair as one good and one bad reply."""
     sides = [(Labelled(pair.chosen, pair.starts[0], True), Labelled(pair.rejected, pair.starts[1], False)) for pair in pairs]
     return [labelled for both in sides for labelled in both]
+
+
+def built(monkeypatch: pytest.MonkeyPatch, asked: Request) -> Any:
+    """The stage that a command makes, before it is trained."""
+    found: list[StageLoop] = []
+
+    def keep(_job: Job, stage: StageLoop, _rows: Any) -> None:
+        found.append(stage)
+        raise Stopped
+
+    monkeypatch.setattr(Job, "train", keep)
+    with pytest.raises(Stopped):
+        run(asked, Single())
+    found[0].begin(0)
+    return found[0]

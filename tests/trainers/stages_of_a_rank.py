@@ -1,12 +1,13 @@
 """What one rank of tests/trainers/test_strategies.py does: every stage under every strategy, beside one process; the findings go to a file.
 
-torchrun --nproc-per-node 2 -m tests.trainers.stages_of_a_rank FOLDER CELL…    (a cell is STRATEGY:STAGE, or STRATEGY:STAGE+lora)
+torchrun --nproc-per-node 2 -m tests.trainers.stages_of_a_rank FOLDER CELL…    (a cell is STRATEGY:STAGE, +lora or +muon)
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from modelkit.adapter import with_scalar_head
@@ -25,8 +26,9 @@ from tests.trainers.conftest import World, build_world, from_pairs
 from trainers import checkpointing, distributed, grpo, lora
 from trainers.data import dataset
 from trainers.data.dataset import Counts, Example
-from trainers.dpo import PreferenceOptimisation, Reference
+from trainers.dpo import PreferenceOptimisation
 from trainers.kto import KahnemanTversky
+from trainers.logprobs import Reference, of_reference
 from trainers.loop import StageLoop
 from trainers.ppo import train as ppo
 from trainers.ppo.models import Separate, SharedBackbone
@@ -35,6 +37,7 @@ from trainers.recipe import BaseStage, DpoStage, GrpoStage, KtoStage, Lora, Opti
 from trainers.reward import RewardModelling, from_language_model
 from trainers.sft import LanguageModelling
 from trainers.strategies import Strategy
+from trainers.strategies.plain import Single
 
 STEPS = 4
 COUNTERS = {"tokens": 0, "seconds": 0.0, "log_bytes": 0}
@@ -43,7 +46,7 @@ SMALL = {"data": [], "steps": STEPS, "lr": 3e-3, "tokens": 260, "micro_tokens": 
 
 The ε keeps Adam from making whole updates of gradients that are nothing but rounding.
 """
-ADAPTERS = {"lora": Lora(rank=4, init="pissa")}
+VARIANTS: dict[str, dict[str, Any]] = {"": {}, "lora": {"lora": Lora(rank=4, init="pissa")}, "muon": {"optimiser": "muon"}}
 """PiSSA starts with both factors away from zero, so that both have gradients from the first step on."""
 
 Make = Callable[..., StageLoop]
@@ -141,9 +144,9 @@ STAGES: dict[str, tuple[Make, int]] = {
 
 
 def make(stage: str, world: World, strategy: Strategy | None = None, **changes: Any) -> StageLoop:
-    """A stage by its cell's name, ``sft`` or ``sft+lora``."""
-    name, _, adapters = stage.partition("+")
-    return STAGES[name][0](world, strategy, **(ADAPTERS if adapters else {}), **changes)
+    """A stage by its cell's name, ``sft``, ``sft+lora`` or ``sft+muon``."""
+    name, _, variant = stage.partition("+")
+    return STAGES[name][0](world, strategy, **VARIANTS[variant], **changes)
 
 
 def train(stage: StageLoop, start: int = 0, end: int = STEPS) -> list[dict[str, float]]:
@@ -256,13 +259,48 @@ def main(folder: Path, cells: list[tuple[str, str]]) -> None:
     world = build_world()
     expected = {stage: alone(stage, world) for _, stage in cells}
     findings: dict[str, Any] = {}
-    with distributed.joined("ddp") as joint:
+    with distributed.joined("ddp", device="cpu") as joint:
         for name, stage in cells:
             findings[f"{name}:{stage}"] = beside(expected[stage], stage, world, distributed.build(name, joint.device))
         for name in dict.fromkeys(name for name, _ in cells):
             findings[name] = resume_both_ways(name, world, joint.device, folder, expected["sft"].weights)
+        findings["random reward"] = random_reward(world, joint)
+        findings["reference"] = reference_kept(world, joint, folder / "reference")
     if os.environ["RANK"] == "0":
         (folder / "findings.json").write_text(json.dumps(findings), encoding="utf-8")
+
+
+def random_reward(world: World, strategy: Strategy) -> dict[str, float]:
+    """What the ranks hold for the mean of rewards that nobody gives twice: this one, and the sum of all."""
+    stage = groups(world, strategy, rewards=[{"name": "tests.trainers.stages_of_a_rank:drawn"}])
+    mine = stage.evaluate()["eval_reward"]
+    return {"mine": mine, "sum": strategy.sum([mine])[0]}
+
+
+def drawn(prompt: str, reply: str, reference: str | None) -> float:
+    return random.random()
+
+
+def reference_kept(world: World, strategy: Strategy, folder: Path) -> dict[str, Any]:
+    """What the ranks compute of a reference together and find again in *folder*, how much of it this one computed, how far all is off."""
+    settings, pairs, rows = DpoStage(**SMALL), world.pairs[:9], 0
+
+    def load() -> PreTrainedModel:
+        model = world.model()
+        model.base_model.register_forward_pre_hook(count, with_kwargs=True)
+        return model
+
+    def count(model: nn.Module, inputs: tuple[Any, ...], named: dict[str, Tensor]) -> None:
+        nonlocal rows
+        rows += len(named["input_ids"])
+
+    def logprobs(reference: Reference, strategy: Strategy) -> Tensor:
+        return of_reference(reference, [pair.chosen for pair in pairs], [pair.starts[0] for pair in pairs], settings, strategy)
+
+    found, again = (logprobs(Reference(load, "sha256:start", folder), strategy) for _ in range(2))
+    expected = logprobs(Reference(world.model, "sha256:start"), Single())
+    files = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
+    return {"distance": distance({"": found}, {"": expected}), "again": torch.equal(found, again), "rows": rows, "files": files}
 
 
 def resume_both_ways(name: str, world: World, device: torch.device, folder: Path, expected: dict[str, Tensor]) -> dict[str, Any]:

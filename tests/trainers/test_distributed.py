@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from modelkit import checkpoint
 from modelkit.errors import UserError
@@ -19,6 +23,9 @@ from trainers import distributed
 pytestmark = pytest.mark.xdist_group("distributed")
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ["run", "recipes/pocket-tiny.yaml", "--threads", "1", "--set", "evaluate=[]", "--set", "base.steps=6"]
+
+CPU_ONLY = {"CUDA_VISIBLE_DEVICES": ""}
+"""Several processes would need as many CUDA devices."""
 
 KILLER = """
 import os, signal
@@ -56,7 +63,7 @@ def free_port() -> int:
 
 def trainer(*arguments: str, sitecustomize: Path | None = None) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([*([str(sitecustomize)] if sitecustomize else []), str(ROOT)])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **CPU_ONLY, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "trainers", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
@@ -81,6 +88,21 @@ def test_auto_takes_what_suits(world: int, devices: int, chosen: str) -> None:
     assert distributed.choose("auto", world, devices, world) == chosen
 
 
+def test_what_one_rank_said_is_told_and_not_that_the_others_missed_it(tmp_path: Path) -> None:
+    failures = {}
+    for rank, message in enumerate((distributed._GONE, "the reward polite failed on the reply 'Yes.' (KeyError: 'x').")):
+        file = tmp_path / f"{rank}.json"
+        file.write_text(json.dumps({"message": message, "timestamp": 5}), encoding="utf-8")
+        failures[rank] = ProcessFailure(local_rank=rank, pid=rank, exitcode=2, error_file=str(file))
+    assert str(distributed._why(failures)).startswith("the reward polite failed")
+
+
+def test_ranks_wait_as_long_as_one_of_them_may_evaluate() -> None:
+    with distributed.joined("ddp", device="cpu"):
+        group: Any = torch.distributed.group.WORLD
+        assert group._get_backend(torch.device("cpu")).options._timeout >= timedelta(hours=24)
+
+
 @pytest.fixture(scope="module")
 def alone(place: Path) -> dict[str, torch.Tensor]:
     """What one process learns."""
@@ -97,7 +119,7 @@ def test_torchrun_on_one_machine_or_several_trains_what_one_process_does(
     out = place / f"on {nodes}"
     meet = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--rdzv-id", "test"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(nodes), "--nproc-per-node", str(2 // nodes), *meet]
-    launchers = [launched(*launch, "-m", "trainers", *sft_of(place, out), "--strategy", strategy) for _ in range(nodes)]
+    launchers = [launched(*launch, "-m", "trainers", *sft_of(place, out), "--strategy", strategy, env=CPU_ONLY) for _ in range(nodes)]
     said = [launcher.communicate(timeout=500)[0] for launcher in launchers]
     assert [launcher.returncode for launcher in launchers] == [0] * nodes, said
     found = weights(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ from modelkit import checkpoint
 from modelkit.checkpoint import StageInfo
 from modelkit.errors import ModelError
 from tests.trainers.conftest import World
+from trainers import lora
 from trainers.cli import app
 from trainers.doctor import examine
+from trainers.job import tokenizer_for
 from trainers.pocket import corpus
-from trainers.recipe import RewardStage
+from trainers.recipe import Lora, RewardStage
 from trainers.reward import RewardModelling, from_language_model
+from trainers.strategies.plain import Single
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +53,22 @@ def changed(trained: Path, tmp_path: Path, world: World, **config: Any) -> Path:
 
 def causes(path: Path, data: Path) -> list[str]:
     return [finding.cause for finding in examine(path, data).findings]
+
+
+@pytest.mark.parametrize("adapters", [None, Lora(rank=2)])
+@pytest.mark.parametrize("padding", [None, "</s>"])
+def test_a_reward_model_is_padded_with_a_token_of_its_own_whatever_its_base_has(
+    world: World, tmp_path: Path, adapters: Lora | None, padding: str | None
+) -> None:
+    model, tokenizer = world.model(), copy.deepcopy(world.tokenizer)
+    tokenizer.pad_token = padding
+    model.config.pad_token_id = tokenizer.pad_token_id
+    checkpoint.save(model, tokenizer, tmp_path / "base", StageInfo(stage="base"))
+    fit = tokenizer_for(tmp_path / "base")
+    trainee = lora.load(tmp_path / "base", "reward", RewardStage(data=[], steps=1, lr=1.0, lora=adapters), fit, seed=1)
+    trainee.save(fit, tmp_path / "rm", StageInfo(stage="rm"), Single())
+    found = {finding.cause for finding in examine(tmp_path / "rm").findings}
+    assert not found & {"no padding token", "pad is the end-of-sequence token", "wrong last token"}
 
 
 def test_a_healthy_model_has_no_findings(trained: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import pytest
 import torch
@@ -12,11 +13,13 @@ from pydantic import ValidationError
 from transformers import PreTrainedModel
 
 from tests.trainers.conftest import World, from_pairs
-from trainers import checkpointing
-from trainers.dpo import PreferenceOptimisation, Reference
+from trainers import checkpointing, distributed
+from trainers.dpo import PreferenceOptimisation
 from trainers.kto import KahnemanTversky, mismatched
-from trainers.logprobs import of_reference, reply_logprob_sums
+from trainers.logprobs import Reference, of_reference, reply_logprob_sums
+from trainers.loop import computing_in
 from trainers.recipe import DpoStage, KtoStage
+from trainers.strategies.plain import Single
 
 LOSSES = get_args(DpoStage.model_fields["loss"].annotation)
 
@@ -85,19 +88,47 @@ def test_the_reference_is_computed_once_and_not_kept(world: World, tmp_path: Pat
         loaded.append(world.model())
         return loaded[-1]
 
-    sequences, starts = [pair.chosen for pair in world.pairs[:4]], [pair.starts[0] for pair in world.pairs[:4]]
-    first = of_reference(load, "sha256:a", sequences, starts, 1000, tmp_path)
-    again = of_reference(load, "sha256:a", sequences, starts, 1000, tmp_path)
-    assert torch.equal(first, again)
+    def computed(fingerprint: str, rows: int, dtype: Literal["fp32", "bf16"] = "fp32") -> torch.Tensor:
+        pairs, settings = world.pairs[:rows], DpoStage(data=[], steps=1, lr=1.0, micro_tokens=1000, dtype=dtype)
+        reference = Reference(load, fingerprint, tmp_path)
+        return of_reference(reference, [pair.chosen for pair in pairs], [pair.starts[0] for pair in pairs], settings, Single())
+
+    first = computed("sha256:a", 4)
+    assert torch.equal(computed("sha256:a", 4), first)
     assert len(loaded) == 1
-    of_reference(load, "sha256:b", sequences, starts, 1000, tmp_path)
-    of_reference(load, "sha256:a", sequences[:3], starts[:3], 1000, tmp_path)
-    assert len(loaded) == 3
+    computed("sha256:b", 4)
+    computed("sha256:a", 3)
+    computed("sha256:a", 4, "bf16")
+    assert len(loaded) == 4
     for damage in (lambda content: content[:-5], lambda content: content[:-1] + bytes([content[-1] ^ 1])):
         for file in tmp_path.glob("*/logprobs.safetensors"):
             file.write_bytes(damage(file.read_bytes()))
-        assert torch.equal(of_reference(load, "sha256:a", sequences, starts, 1000, tmp_path), first)
-    assert len(loaded) == 5
+        assert torch.equal(computed("sha256:a", 4), first)
+    assert len(loaded) == 6
+
+
+@pytest.mark.parametrize("name", ["single", "zero3"])
+def test_the_reference_is_let_go_of(world: World, name: str) -> None:
+    loaded: list[weakref.ref[PreTrainedModel]] = []
+
+    def load() -> PreTrainedModel:
+        model = world.model()
+        loaded.append(weakref.ref(model))
+        return model
+
+    with distributed.joined(name, device="cpu") as strategy:
+        of_reference(Reference(load, "sha256:a"), [[1, 2, 3]], [1], DpoStage(data=[], steps=1, lr=1.0), strategy)
+        assert loaded[0]() is None
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_the_reference_computes_in_the_policys_precision(world: World, dtype: Literal["fp32", "bf16"]) -> None:
+    settings, pairs, model = DpoStage(data=[], steps=1, lr=1.0, micro_tokens=1, dtype=dtype), world.pairs[:3], world.model()
+    sequences, starts = [pair.chosen for pair in pairs], [pair.starts[0] for pair in pairs]
+    found = of_reference(Reference(world.model, "sha256:a"), sequences, starts, settings, Single())
+    with torch.no_grad(), computing_in(dtype, torch.device("cpu")):
+        expected = [reply_logprob_sums(model, [ids], [start]) for ids, start in zip(sequences, starts, strict=True)]
+    assert torch.equal(found, torch.cat(expected))
 
 
 def test_a_stopped_stage_goes_on_bitwise_without_the_reference(world: World, tmp_path: Path) -> None:

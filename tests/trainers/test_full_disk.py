@@ -23,8 +23,8 @@ from trainers.cli import app
 from trainers.data import dataset
 from trainers.data.cache import TokenCache
 from trainers.data.dataset import Counts
-from trainers.logprobs import of_reference
-from trainers.recipe import Lora, SftStage
+from trainers.logprobs import Reference, of_reference
+from trainers.recipe import DpoStage, Lora, SftStage
 from trainers.strategies.plain import Single
 
 
@@ -102,7 +102,7 @@ def tokens(world: World, place: Path, out: Path) -> None:
 
 
 def reference(world: World, place: Path, out: Path) -> None:
-    of_reference(world.model, "sha256:x", [[1, 2, 3]] * 50, [1] * 50, 4096, out)
+    of_reference(Reference(world.model, "sha256:x", out), [[1, 2, 3]] * 50, [1] * 50, DpoStage(data=[], steps=1, lr=1.0), Single())
 
 
 @pytest.mark.parametrize(("save", "room"), [(whole, 5_000), (adapter, 5_000), (tokens, 200), (reference, 200)])

@@ -36,7 +36,7 @@ from trainers.cli import app
 from trainers.data.dataset import Counts
 from trainers.gptq import run as driver
 from trainers.gptq import solver
-from trainers.gptq.blocks import enter, find_blocks, groups_in_order
+from trainers.gptq.blocks import enter, find_blocks, groups_in_order, hessian_of
 from trainers.gptq.calibration import sequences
 from trainers.gptq.run import Settings, run
 from trainers.gptq.solver import Grid, quantise, relative_error, round_to_nearest, scale_and_zero
@@ -355,3 +355,8 @@ def test_without_calibration_a_runs_own_data_serve(world: World, chats: Path, tm
     (source / "stage.json").write_text(stage.model_dump_json())
     result = CliRunner().invoke(app, ["gptq", "-m", str(source), "--out", str(tmp_path / "run/sft-gptq4"), "--group-size", "32"])
     assert result.exit_code == 0, result.output
+
+
+def test_a_layer_that_no_token_reached_has_its_zeros_where_its_weights_are() -> None:
+    layer = torch.nn.Linear(4, 2, device="meta")
+    assert hessian_of(layer, layer, 4, []).device == layer.weight.device

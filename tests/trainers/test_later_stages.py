@@ -6,11 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
-from modelkit.checkpoint import read_stage
+from modelkit import checkpoint
+from modelkit.checkpoint import StageInfo, read_stage
 from modelkit.reward import RewardReference
 from modelkit.run import Run
+from tests.trainers.conftest import World
 from trainers.cli import app
 from trainers.plan.requests import of_recipe
 from trainers.reading import load
@@ -53,7 +56,7 @@ def test_preferences_are_learnt_from_a_checkpoint_at_once(place: Path) -> None:
 def test_a_finished_stage_whose_data_changed_since_is_not_taken_for_done(place: Path, tmp_path: Path) -> None:
     data = shutil.copytree(place / "data", tmp_path / "data")
     (tmp_path / "recipe.yaml").write_text(f"name: again\ndpo: {{{FEW}}}\n")
-    again = ["run", tmp_path / "recipe.yaml", "--base", place / "base", "--data", data, "--out", tmp_path / "out"]
+    again: list[str | Path] = ["run", tmp_path / "recipe.yaml", "--base", place / "base", "--data", data, "--out", tmp_path / "out"]
     assert call(*again).exit_code == 0
     assert call(*again).exit_code == 0
     rows = (data / "pairs.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
@@ -61,6 +64,24 @@ def test_a_finished_stage_whose_data_changed_since_is_not_taken_for_done(place: 
     refused = call(*again)
     assert refused.exit_code == 2
     assert "pairs.jsonl has changed since" in " ".join(refused.output.split())
+
+
+def test_a_run_goes_on_wherever_its_data_is_named_from_but_not_from_another_base(
+    place: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = shutil.copytree(place / "base", tmp_path / "base")
+    (tmp_path / "recipe.yaml").write_text(f"name: again\ndpo: {{{FEW}}}\n")
+    monkeypatch.chdir(place)
+    for data in (place / "data", "data"):
+        done = call("run", tmp_path / "recipe.yaml", "--base", base, "--data", data, "--out", tmp_path / "out")
+        assert done.exit_code == 0, done.output
+    model = world.model()
+    torch.nn.init.zeros_(next(model.parameters()))
+    shutil.rmtree(base)
+    checkpoint.save(model, world.tokenizer, base, StageInfo(stage="base"))
+    refused = call("run", tmp_path / "recipe.yaml", "--base", base, "--data", "data", "--out", tmp_path / "out")
+    assert refused.exit_code == 2
+    assert "holds a run of another recipe, base, seed or data" in " ".join(refused.output.split())
 
 
 def test_a_recipe_without_any_stage_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from modelkit.linear import fast_linear
 from tests.trainers.conftest import World
 from trainers import checkpointing
 from trainers.log import Progress
-from trainers.loop import Finished, StepResult, train
+from trainers.loop import Finished, StepResult, computing_in, train
 from trainers.recipe import LanguageStage
 from trainers.sft import LanguageModelling
 from trainers.strategies import Strategy
@@ -69,6 +69,13 @@ def test_the_best_weights_are_what_a_stage_ends_with(world: World, tmp_path: Pat
 def test_a_policys_best_weights_are_those_of_the_highest_reward(world: World, tmp_path: Path) -> None:
     stage = make(world, eval_every=2, keep_best=True)
     seen = scripted(stage, [0.1, 0.9, 0.5, 0.9], "eval_reward")
+    assert run(stage, tmp_path).metrics["best_step"] == 2
+    assert torch.equal(weights(stage), seen[1])
+
+
+def test_an_evaluation_that_is_not_finite_is_worse_than_any_other(world: World, tmp_path: Path) -> None:
+    stage = make(world, eval_every=2, keep_best=True)
+    seen = scripted(stage, [float("nan"), 3.0, float("-inf"), 4.0])
     assert run(stage, tmp_path).metrics["best_step"] == 2
     assert torch.equal(weights(stage), seen[1])
 
@@ -220,3 +227,20 @@ def test_computing_in_bf16_keeps_fp32_weights_and_learns(world: World, tmp_path:
     assert run(stage, tmp_path).metrics["eval_loss"] < before
     assert set(seen) == {torch.bfloat16}
     assert {p.dtype for p in stage.modules["model"].parameters()} == {torch.float32}
+
+
+def test_an_update_reaches_the_passes_after_it_in_bf16_and_a_pass_before_it_costs_no_gradient(world: World) -> None:
+    """Within one block, as PPO's and GRPO's updates are within one step."""
+    stage, other = make(world, dtype="bf16"), make(world, dtype="bf16")
+    stage.begin(0)
+    other.begin(0)
+    layer: Any = stage.modules["model"].get_submodule("model.layers.0.mlp.down_proj")
+    inputs = torch.ones(1, layer.in_features)
+    with computing_in("bf16", torch.device("cpu")):
+        with torch.no_grad():
+            before = layer(inputs)
+        updated = stage.step(0).numbers
+        with torch.no_grad():
+            assert not torch.equal(layer(inputs), before)
+    with computing_in("bf16", torch.device("cpu")):
+        assert other.step(0).numbers == updated

@@ -13,20 +13,23 @@ from transformers import PreTrainedModel
 from modelkit import checkpoint
 from modelkit.adapter import is_adapter
 from modelkit.checkpoint import StageInfo
+from modelkit.device import dtype_of
 from modelkit.errors import UserError
 from modelkit.gptq.layer import GPTQLinear
 from modelkit.reward import last_token_values
-from tests.trainers.conftest import World
+from tests.trainers.conftest import World, built
 from trainers import lora
-from trainers.dpo import PreferenceOptimisation, Reference
+from trainers.commands import Request, request, run
+from trainers.dpo import PreferenceOptimisation
 from trainers.gptq.run import Settings as QuantiseSettings
 from trainers.gptq.run import run as quantise
 from trainers.gptq.solver import Grid
+from trainers.logprobs import Reference
 from trainers.loop import StageLoop
 from trainers.merge import merge
 from trainers.modes import learning
 from trainers.recipe import DpoStage, Lora, RewardStage, SftStage
-from trainers.reward import RewardModelling
+from trainers.reward import RewardModelling, from_language_model
 from trainers.sft import LanguageModelling
 from trainers.strategies.plain import Single
 
@@ -221,3 +224,60 @@ def test_a_quantised_base_without_adapters_is_refused(world: World, quantised: P
         lora.load(quantised, "language", sft_settings(lora=None), world.tokenizer, seed=1)
     with pytest.raises(UserError, match="pissa takes its start from whole weights"):
         lora.load(quantised, "language", sft_settings(lora=Lora(init="pissa")), world.tokenizer, seed=1)
+
+
+@pytest.fixture(scope="module")
+def beside(quantised: Path, world: World) -> Path:
+    """The folder of the quantised base, with a reward model and prompts."""
+    folder = quantised.parent
+    checkpoint.save(from_language_model(world.model(), world.tokenizer), world.tokenizer, folder / "rm", StageInfo(stage="rm"))
+    rows = [{"messages": [{"role": "user", "content": prompt.text}]} for prompt in world.prompts[:8]]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
+def asked(stage: str, start: Path, beside: Path, out: Path, *settings: str) -> Request:
+    few = ["steps=1", "lr=1e-3", "prompts=4", "max_tokens=6", "lora.rank=2", *settings]
+    return request(stage, None, few, out, 0, start, beside / "prompts.jsonl", beside / "rm")
+
+
+PPO = ["normalise_rewards=false"]
+GRPO = ["samples=2", "kl_coef=0.1", "rewards=[{name: reward_model}]"]
+
+
+@pytest.mark.parametrize(("stage", "settings", "number"), [("rl", PPO, "kl_k3"), ("grpo", GRPO, "kl_k3_per_token")])
+def test_a_policy_on_a_4_bit_base_begins_where_its_reference_is(
+    beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, settings: list[str], number: str
+) -> None:
+    made = built(monkeypatch, asked(stage, beside / "int4", beside, tmp_path, *settings))
+    assert made.step(0).numbers[number] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_models_that_only_answer_are_kept_in_what_is_computed_in(
+    beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    settings = [f"dtype={dtype}"]
+    ppo = built(monkeypatch, asked("rl", beside / "base", beside, tmp_path / "ppo", *PPO, *settings))
+    shared = built(monkeypatch, asked("rl", beside / "base", beside, tmp_path / "shared", *PPO, *settings, "share_backbone=true"))
+    grpo = built(monkeypatch, asked("grpo", beside / "base", beside, tmp_path / "grpo", *GRPO, *settings))
+    backbone = shared.cast._model
+    frozen = [ppo.cast._models["reference"], ppo._reward, shared._reward, backbone, grpo._reference, grpo._judge.model]
+    assert {p.dtype for model in frozen for p in model.parameters() if not p.requires_grad or model is not backbone} == {dtype_of(dtype)}
+    assert {p.dtype for p in backbone.parameters() if p.requires_grad} == {torch.float32}
+
+
+def test_one_backbone_is_not_taken_of_a_quantised_base(beside: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is quantised, and share_backbone ends with whole models"):
+        run(asked("rl", beside / "int4", beside, tmp_path, *PPO, "share_backbone=true"), Single())
+
+
+@pytest.mark.parametrize("stage", ["dpo", "kto"])
+def test_preferences_are_learnt_on_a_4_bit_base_from_where_the_reference_is(
+    quantised: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    rows = [{"messages": [{"role": "user", "content": f"{i}?"}], "chosen": "Yes.", "rejected": "No."} for i in range(8)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    few = ["steps=1", "lr=1e-3", "lora.rank=2", "held_out=0.5"]
+    made = built(monkeypatch, request(stage, None, few, tmp_path / "run", 0, quantised, tmp_path / "pairs.jsonl"))
+    assert made.evaluate()["eval_margin"] == pytest.approx(0, abs=1e-6)

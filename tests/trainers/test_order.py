@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.data.order import epoch_of, hold_out, microbatches, staged, steps
+from modelkit.errors import UserError
+from trainers.data.order import epoch_of, hold_out, hold_out_whole, microbatches, staged, steps
 from trainers.seeds import derive
 from trainers.strategies.ranks import shares
 
@@ -45,12 +46,31 @@ def test_a_curriculum_lets_examples_join_at_their_share_of_the_steps() -> None:
         assert list(staged(lengths, starts, 20, 20, 0, "x", start=start)) == whole[start:]
 
 
+def test_a_curriculum_that_nothing_begins_is_refused() -> None:
+    with pytest.raises(UserError, match="the first steps have no row"):
+        next(staged([10] * 4, [0.5] * 4, 20, 20, 0, "x"))
+
+
 def test_hold_out_is_fixed_by_the_seed_and_loses_nothing() -> None:
     training, held = hold_out(list(range(50)), 0.1, 3, "x")
     assert len(held) == 5
     assert sorted(training + held) == list(range(50))
     assert hold_out(list(range(50)), 0.1, 3, "x") == (training, held) != hold_out(list(range(50)), 0.1, 4, "x")
     assert hold_out([1, 2], 0, 0, "x") == ([1, 2], [])
+
+
+def test_what_has_one_owner_is_held_out_together() -> None:
+    owners = [i // 3 for i in range(60)]
+    training, held = hold_out_whole(list(range(60)), owners, 0.1, 3, "x")
+    assert len(held) == 6
+    assert not {owners[i] for i in training} & {owners[i] for i in held}
+    assert hold_out_whole(list("abcdefgh"), range(8), 0.3, 3, "x") == hold_out(list("abcdefgh"), 0.3, 3, "x")
+
+
+def test_holding_out_everything_is_refused() -> None:
+    with pytest.raises(UserError, match="held_out: 0.9 of 4 rows is all of them"):
+        hold_out([1, 2, 3, 4], 0.9, 0, "x")
+    assert hold_out([1, 2, 3, 4], 1, 0, "x") == ([], [1, 2, 3, 4])
 
 
 def test_seeds_for_different_purposes_differ() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 from tests.trainers import memory_of_a_step as step
 from trainers.cli import app
-from trainers.plan.estimate import Request, plan
+from trainers.plan.estimate import COLOSSALAI, Request, plan
 from trainers.plan.footprint import Pass, measure
 from trainers.recipe import Lora
 
@@ -100,6 +101,16 @@ def test_sharding_divides_what_it_says() -> None:
     assert memory["zero3_offload"].host == 16 * p
 
 
+def test_colossalais_stages_divide_a_second_copy_of_the_weights_as_well() -> None:
+    plans = {name: plan(request(devices=4), name) for name in COLOSSALAI}
+    found = {name: one.memory[name] for name, one in plans.items()}
+    p = plans["colossalai_ddp"].parameters
+    assert {one.weights for one in found.values()} == {4 * p}
+    assert [one.gradients for one in found.values()] == [4 * p, 4 * p, p, p]
+    assert [one.optimizer for one in found.values()] == [8 * p, 3 * p, 3 * p, 0]
+    assert [one.host for one in found.values()] == [0, 0, 0, 12 * p]
+
+
 def test_the_cheapest_strategy_that_fits_is_the_first_that_does() -> None:
     found = plan(request(devices=8, micro_tokens=64, tokens=8 * 64))
     by_need = {name: memory.device for name, memory in found.memory.items()}
@@ -110,20 +121,22 @@ def test_the_cheapest_strategy_that_fits_is_the_first_that_does() -> None:
 
 
 def test_stages_count_the_models_that_are_there() -> None:
-    sft, ppo, shared, grpo, adapted = (
+    sft, ppo, shared, grpo, compared, judged = (
         plan(one).memory["single"]
         for one in (
             request(),
             request(stage="ppo"),
             request(stage="ppo", lora=Lora(rank=4), share=True),
             request(stage="grpo"),
-            request(stage="grpo", lora=Lora(rank=4)),
+            request(stage="grpo", lora=Lora(rank=4), reference=True),
+            request(stage="grpo", judge=True),
         )
     )
     assert ppo.weights == pytest.approx(4 * sft.weights, rel=0.15), "actor, critic, reference and reward model"
     assert shared.weights == pytest.approx(2 * sft.weights, rel=0.3), "one backbone and the reward model"
-    assert grpo.weights == 2 * sft.weights
-    assert adapted.weights == pytest.approx(sft.weights, rel=0.15)
+    assert grpo.weights == sft.weights
+    assert compared.weights == pytest.approx(2 * sft.weights, rel=0.15), "adapters don't do away with the reference"
+    assert judged.weights == pytest.approx(2 * sft.weights, rel=0.15)
     assert sft.cache == 0
     assert ppo.cache == 64 * 64 * (2 * 4 * 2 * 16 * 4)
 
@@ -163,15 +176,27 @@ def test_the_command_names_what_fits_from_a_config_alone(tmp_path: Path) -> None
 
 
 def test_a_recipe_is_planned_stage_by_stage() -> None:
-    status, output = said("--config", ROOT / "recipes/pocket-tiny.yaml", "--gpu-memory", "8")
+    words: list[str | Path] = ["--config", ROOT / "recipes/pocket-tiny.yaml", "--gpu-memory", "8"]
+    status, output = said(*words)
     assert status == 0, output
     assert all(f"{stage} · a model of" in output for stage in ("pretrain", "sft", "rm", "ppo"))
+
+
+def test_a_recipe_is_planned_with_its_overrides_and_with_the_strategy_asked_for() -> None:
+    words: list[str | Path] = ["--config", ROOT / "recipes/pocket-tiny.yaml", "--gpu-memory", "8", "--gpus", "2"]
+    words += ["--strategy", "colossalai_zero1"]
+    (status, whole), (_, smaller) = said(*words), said(*words, "--set", "model.layers=1")
+    assert status == 0, whole
+    assert "colossalai_zero1 is the cheapest strategy" in whole
+    sizes = [int(re.findall(r"a model of ([\d,]+) parameters", said)[0].replace(",", "")) for said in (whole, smaller)]
+    assert sizes[1] < sizes[0]
 
 
 @pytest.mark.parametrize(
     ("options", "status", "says"),
     [
         ([], 2, "nothing to plan"),
+        (["-m", ".", "--set", "ppo.dtype=bf16"], 2, "name one with --config"),
         (["-m", "gone"], 3, "no config.json at gone"),
         (["-m", ".", "--strategy", "zero9", "--gpu-memory", "1"], 2, "can't be planned"),
     ],

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import nn
 from transformers import PreTrainedModel
 
+from modelkit.errors import UserError
 from modelkit.generation.sampling import Sampling
 from modelkit.reward import RewardReference
 from tests.trainers.conftest import World
 from trainers import checkpointing, losses
 from trainers.data.dataset import Example
 from trainers.ppo import rollout
-from trainers.ppo.experience import Evaluated, estimate, scores
+from trainers.ppo.experience import Evaluated, estimate, minibatches, scores
 from trainers.ppo.kl import KlCoefficient
 from trainers.ppo.models import Separate, SharedBackbone
 from trainers.ppo.train import Ppo
 from trainers.recipe import Lora, PpoStage, RewardStage
 from trainers.reward import RewardModelling, from_language_model
+from trainers.strategies import Strategy
+from trainers.strategies.plain import Single
 
 
-def make(world: World, ptx: list[Example] | None = None, **changes: Any) -> Ppo:
+def make(world: World, ptx: list[Example] | None = None, strategy: Strategy | None = None, **changes: Any) -> Ppo:
     torch.manual_seed(1)
     settings = PpoStage(**{"data": [], "steps": 3, "lr": 1e-3, "prompts": 8, "max_tokens": 12, "ptx_tokens": 100, **changes})
     reward = from_language_model(world.model(), world.tokenizer)
     critic = from_language_model(world.model(), world.tokenizer)
     scale = RewardReference.of([-1.0, 0.0, 1.0])
     cast = Separate(world.model(), critic, world.model())
-    stage = Ppo(cast, reward, world.tokenizer, world.prompts, ptx or [], [], scale, settings, seed=0, held_out=world.prompts[:4])
+    stage = Ppo(cast, reward, world.tokenizer, world.prompts, ptx or [], [], scale, settings, 0, strategy, world.prompts[:4])
     stage.begin(0)
     return stage
 
@@ -147,6 +152,62 @@ def test_updates_far_from_the_policy_that_sampled_are_left_out_and_counted(world
     assert careful.step(0).numbers["left_out"] > 0
     assert free.step(0).numbers["left_out"] == 0
     assert careful.optimisers["actor"].updates == free.optimisers["actor"].updates
+
+
+class KeptElsewhere(Single):
+    """Gradients wait in a store of the strategy's own for the update, as ColossalAI's do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store: dict[torch.Tensor, torch.Tensor] = {}
+
+    def backward(self, loss: torch.Tensor, module: nn.Module) -> None:
+        super().backward(loss, module)
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                self.store[parameter] = self.store.get(parameter, 0) + parameter.grad
+                parameter.grad = None
+
+    def reduce_gradients(self, parameters: Sequence[nn.Parameter], divide_by: float) -> None:
+        for parameter in parameters:
+            parameter.grad = self.store.get(parameter)
+        super().reduce_gradients(parameters, divide_by)
+
+    def forget_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        super().forget_gradients(parameters)
+        for parameter in parameters:
+            self.store.pop(parameter, None)
+
+
+def test_nothing_of_an_update_that_was_left_out_is_in_the_next_one(world: World) -> None:
+    found = []
+    for strategy in (Single(), KeptElsewhere()):
+        stage = make(world, strategy=strategy, epochs=3, minibatches=2, lr=0.05, skip_ratio=1.0001)
+        numbers = [stage.step(step).numbers for step in range(2)]
+        assert 0 < numbers[0]["left_out"] < 6
+        found.append((numbers, [p.detach() for p in stage.modules["actor"].parameters()]))
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(a, b) for a, b in zip(found[0][1], found[1][1], strict=True))
+
+
+def test_a_rollout_is_split_into_as_many_minibatches_as_asked_for(world: World) -> None:
+    parts = minibatches(20, 8, seed=0)
+    assert sorted(len(part) for part in parts) == [2] * 4 + [3] * 4
+    assert sorted(row for part in parts for row in part) == list(range(20))
+    with pytest.raises(UserError, match="set it to 8 at most"):
+        make(world, minibatches=9)
+
+
+def test_replies_that_do_not_divide_into_minibatches_resume_at_the_same_ptx_rows(world: World, tmp_path: Path) -> None:
+    """Nine replies in chunks of equal size would fill three minibatches, and a fourth be counted."""
+    stage = make(world, world.examples, prompts=9, minibatches=4)
+    stage.step(0)
+    assert stage.optimisers["actor"].updates == 8
+    checkpointing.save(stage, 1, {}, tmp_path)
+    again = make(world, world.examples, prompts=9, minibatches=4)
+    assert checkpointing.resume(again, tmp_path) is not None
+    again.begin(1)
+    assert again.step(1).numbers == stage.step(1).numbers
 
 
 def test_scores_are_normalised_clipped_and_penalised(world: World) -> None:

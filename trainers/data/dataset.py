@@ -29,13 +29,16 @@ T = TypeVar("T")
 class Example:
     """One sequence to learn from: ``labelled`` marks the tokens whose prediction counts (never the first).
 
-    ``start`` is the share of a stage's steps after which the example joins in, ``weight`` how often an epoch holds it.
+    ``start`` is the share of a stage's steps after which the example joins in, ``weight`` how often an epoch holds it, ``place`` the
+    file and line of its row (here and below), ``row`` that row's index: a long text gives several examples, and so may a conversation.
     """
 
     ids: list[int]
     labelled: list[bool]
     start: float = 0.0
     weight: float = 1.0
+    place: str = ""
+    row: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Pair:
     margin: float = 0.0
     ranking: str | None = None
     weight: float = 1.0
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,12 @@ class Labelled:
     start: int
     desirable: bool
     weight: float = 1.0
+    place: str = ""
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """What the reply answers; a pair of replies has it in common."""
+        return tuple(self.ids[: self.start])
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,7 @@ class Prompt:
     text: str
     reference: str | None = None
     weight: float = 1.0
+    place: str = ""
 
 
 @dataclass
@@ -100,7 +111,7 @@ class Counts:
 
 
 def read(mixture: Sequence[Mixture], folder: Path, kind: Kind, counts: Counts, strict: bool = False) -> list[Row]:
-    """The rows of several files, in order; those of a file with a weight or a start carry it.
+    """The rows of several files, in order, each with its ``place``; those of a file with a weight or a start carry it.
 
     :raises UserError: for an unusable file, and for the first bad row if *strict*.
     """
@@ -112,7 +123,7 @@ def read(mixture: Sequence[Mixture], folder: Path, kind: Kind, counts: Counts, s
         counts.problems += loaded.bad
         counts.sources.append(DataSource(path=part.path, sha256=loaded.sha256, rows=len(loaded.rows)))
         extra = {key: value for key, value, usual in (("start", part.start, 0.0), ("weight", part.weight, 1.0)) if value != usual}
-        rows += [{**row, **extra} for row in loaded.rows] if extra else loaded.rows
+        rows += [{**row, **extra, "place": place} for row, place in zip(loaded.rows, loaded.places, strict=True)]
     return rows
 
 
@@ -143,13 +154,13 @@ def text_examples(
     examples = []
     opening = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     texts = [[row["prompt"], row["text"]] for row in rows]
-    for row, text in zip(rows, _cached(cache, "text", tokenizer, texts, encode), strict=True):
+    for i, (row, text) in enumerate(zip(rows, _cached(cache, "text", tokenizer, texts, encode), strict=True)):
         whole = [*opening, *text.ids, tokenizer.eos_token_id]
         labelled = [*(False for _ in opening), *text.assistant, True]
         for at in range(0, len(whole), context):
             marks = [False, *labelled[at + 1 : at + context]]
             if any(marks):
-                examples.append(Example(whole[at : at + context], marks, row.get("start", 0.0), row.get("weight", 1.0)))
+                examples.append(Example(whole[at : at + context], marks, row.get("start", 0.0), *_carried(row), i))
         counts.used += 1
     return examples
 
@@ -170,7 +181,7 @@ def chat_examples(
         if any(labelled):
             counts.truncated += len(chat.ids) > context
             used.add(owner)
-            examples.append(Example(ids, labelled, rows[owner].get("start", 0.0), rows[owner].get("weight", 1.0)))
+            examples.append(Example(ids, labelled, rows[owner].get("start", 0.0), *_carried(rows[owner]), owner))
     counts.used += len(used)
     counts.dropped += len(rows) - len(used)
     counts.divided += len({owner for before, owner in itertools.pairwise(owners) if before == owner})
@@ -189,7 +200,7 @@ def pairs(
             continue
         counts.used += 1
         starts, margin = (better.prompt_length, worse.prompt_length), float(row.get("margin") or 0.0)
-        result.append(Pair(better.ids, worse.ids, starts, margin, row.get("ranking"), row.get("weight", 1.0)))
+        result.append(Pair(better.ids, worse.ids, starts, margin, row.get("ranking"), *_carried(row)))
     return _some(result, "preference pair", context)
 
 
@@ -203,7 +214,7 @@ def labelled(
             counts.dropped += 1
             continue
         counts.used += 1
-        result.append(Labelled(chat.ids, chat.prompt_length, row["desirable"], row.get("weight", 1.0)))
+        result.append(Labelled(chat.ids, chat.prompt_length, row["desirable"], *_carried(row)))
     return _some(result, "labelled reply", context)
 
 
@@ -216,8 +227,13 @@ def prompts(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, context: in
             counts.dropped += 1
             continue
         counts.used += 1
-        result.append(Prompt(ids, row["messages"][-1]["content"], row.get("reference"), row.get("weight", 1.0)))
+        result.append(Prompt(ids, row["messages"][-1]["content"], row.get("reference"), *_carried(row)))
     return _some(result, "prompt", context)
+
+
+def _carried(row: Row) -> tuple[float, str]:
+    """The weight and the place that a row has from its file."""
+    return row.get("weight", 1.0), row.get("place", "")
 
 
 def _conversations(

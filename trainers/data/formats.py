@@ -47,11 +47,12 @@ class Problem:
 
 @dataclass
 class Loaded:
-    """The usable rows of one source, how many came in which format, and the rows that were not usable."""
+    """The usable rows of one source and where each stands, how many came in which format, and the rows that were not usable."""
 
     path: str
     sha256: str
     rows: list[Row] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
     bad: list[Problem] = field(default_factory=list)
     formats: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
@@ -89,6 +90,7 @@ def convert(source: Source, kind: Kind, columns: Mapping[str, str] | None = None
             for name, row in canonical(raw, kind, columns):
                 loaded.formats[name] += 1
                 loaded.rows.append(row)
+                loaded.places.append(str(place))
         except BadRow as problem:
             found = Problem(place, str(problem), None if isinstance(raw, BadRow) else raw)
             if strict:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TypeVar
 
+from modelkit.errors import UserError
 from trainers.seeds import derive
 
 T = TypeVar("T")
@@ -62,8 +63,13 @@ def staged(
     start: int = 0,
     weights: Sequence[float] | None = None,
 ) -> Iterator[list[int]]:
-    """Steps *start* … *total* − 1 of a curriculum: an example takes part once the share ``starts[i]`` of all steps is done."""
+    """Steps *start* … *total* − 1 of a curriculum: an example takes part once the share ``starts[i]`` of all steps is done.
+
+    :raises UserError: when none takes part in the first step.
+    """
     boundaries = sorted({round(share * total) for share in starts} | {total})
+    if boundaries[0] > 0:
+        raise UserError("the first steps have no row to learn from: leave out the start of a file, or hold out fewer of its rows.")
     for begin, end in itertools.pairwise(boundaries):
         if end <= start:
             continue
@@ -94,9 +100,25 @@ def microbatches(indices: Sequence[int], lengths: Sequence[int], tokens: int, sl
 
 
 def hold_out(items: Sequence[T], share: float, seed: int, purpose: str) -> tuple[list[T], list[T]]:
-    """(training, held-out) items: a fixed random *share* is held out, at least one when the share isn't 0."""
+    """(training, held-out) items: a fixed random *share* is held out, at least one when the share isn't 0.
+
+    :raises UserError: when a share below 1 comes to all items.
+    """
     if share == 0 or len(items) < 2:
         return list(items), []
     count = max(1, round(len(items) * share))
+    if share < 1 and count == len(items):
+        raise UserError(f"held_out: {share} of {count} rows is all of them, so nothing is left to learn from: set it lower.")
     chosen = set(random.Random(derive(seed, purpose, "held out")).sample(range(len(items)), count))
     return [item for i, item in enumerate(items) if i not in chosen], [items[i] for i in sorted(chosen)]
+
+
+def hold_out_whole(items: Sequence[T], owners: Sequence[Hashable], share: float, seed: int, purpose: str) -> tuple[list[T], list[T]]:
+    """The same for items that have owners (``owners[i]`` that of item *i*): those of one owner stay together, or what is held out
+    would be trained on."""
+    _, chosen = hold_out(list(dict.fromkeys(owners)), share, seed, purpose)
+    apart = set(chosen)
+    sides: tuple[list[T], list[T]] = ([], [])
+    for item, owner in zip(items, owners, strict=True):
+        sides[owner in apart].append(item)
+    return sides

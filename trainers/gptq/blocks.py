@@ -150,7 +150,7 @@ def hessian_of(layer: nn.Module, block: nn.Module, inputs: int, sequences: Itera
                 run_block(block, hidden, call)
     finally:
         hook.remove()
-    return torch.zeros(inputs, inputs) if hessian is None else hessian
+    return torch.zeros(inputs, inputs, device=next(layer.parameters()).device) if hessian is None else hessian
 
 
 @contextmanager

@@ -33,6 +33,9 @@ class Dtype(str, Enum):
 def plan(
     model: Annotated[Path | None, typer.Option("--model", "-m", help="A checkpoint's folder; its config.json is enough.")] = None,
     config: Annotated[Path | None, typer.Option(help="A recipe: its stages are planned, with its model where it makes one.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe, e.g. ppo.dtype=bf16.")
+    ] = None,
     stage: Annotated[Stage, typer.Option(help="The stage, where no recipe names them.")] = Stage.sft,
     strategy: Annotated[str, typer.Option(help="Only this strategy, instead of all that are possible.")] = "auto",
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of a step, over all devices.")] = 65536,
@@ -49,8 +52,6 @@ def plan(
 ) -> None:
     """Estimate memory by part and time of a step, and name the cheapest strategy that fits, before anything is loaded."""
     with one_sentence():
-        from dataclasses import replace
-
         from modelkit.device import dtype_of
         from trainers.plan.estimate import EFFICIENCY, Request, measured_rate
         from trainers.plan.estimate import plan as estimate
@@ -62,8 +63,10 @@ def plan(
 
         if model is None and config is None:
             raise UserError("there is nothing to plan: name a model with -m DIR, a recipe with --config FILE, or both.")
+        if set_ and config is None:
+            raise UserError("--set overrides a recipe: name one with --config FILE, or use the other options.")
         if config is not None:
-            requests = list(of_recipe(load(config), model, devices, length).values())
+            requests = list(of_recipe(load(config, set_), model, devices, length).values())
         else:
             from trainers.plan.footprint import read_config
 
@@ -77,12 +80,7 @@ def plan(
         elsewhere = memory is not None and tflops is None
         rates: dict[object, float | None] = {}
         for request in requests:
-            found = estimate(request)
-            if strategy != "auto":
-                if strategy not in found.memory:
-                    known = ", ".join(found.memory)
-                    raise UserError(f"{strategy!r} can't be planned, or not on so many devices ({devices}): use one of auto, {known}.")
-                found = replace(found, memory={strategy: found.memory[strategy]})
+            found = estimate(request, strategy)
             if request.dtype not in rates:
                 measured = None if tflops or elsewhere else EFFICIENCY * measured_rate(device_here(), request.dtype)
                 rates[request.dtype] = tflops * 1e12 if tflops else measured

@@ -9,13 +9,18 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from modelkit.errors import UserError
 from trainers.plan.footprint import Footprint, Pass, measure
 from trainers.recipe import Lora
 
+Kind = Literal["language", "reward"]
 StageName = Literal["pretrain", "sft", "rm", "ppo", "dpo", "kto", "grpo"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 STRATEGIES = ("single", "ddp", "zero1", "zero2", "zero3", "zero3_offload")
 """Cheapest first: each sends more than the one before, and keeps less on a device."""
+
+COLOSSALAI = ("colossalai_ddp", "colossalai_zero1", "colossalai_zero2", "colossalai_zero2_cpu")
+"""Planned only where they are asked for: what is above does the same with less."""
 
 ALLOCATOR = 0.2
 """What an allocator keeps beyond what is live, as a share of what comes and goes: 0.2 to 0.4 of a small pass under glibc (measured)."""
@@ -29,7 +34,7 @@ class Request:
     """What is to be planned. ``tokens`` are those of a step over all devices, ``micro_tokens`` of one pass on one device.
 
     ``rows`` are the replies sampled at a time on a device and ``epochs`` the passes over them (PPO, GRPO); ``share`` lets one backbone
-    with two adapters play actor, critic and reference.
+    with two adapters play actor, critic and reference. GRPO may have a ``reference`` and a ``judge``, a reward model, beside its policy.
     """
 
     config: Any
@@ -45,6 +50,8 @@ class Request:
     rows: int = 64
     epochs: int = 1
     share: bool = False
+    reference: bool = False
+    judge: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,47 +94,61 @@ class Plan:
         return self.flops / (rate * devices)
 
 
-def plan(request: Request) -> Plan:
-    """Estimate a stage's memory and work from the model's configuration alone.
+def plan(request: Request, strategy: str = "auto") -> Plan:
+    """Estimate a stage's memory and work from the model's configuration alone, under one *strategy* or all that these devices can run.
 
-    Bytes per trained parameter are 4 for the fp32 weight, 4 for its gradient and 8 for AdamW's two moments; ZeRO stage 1 divides the
-    moments by the number of devices, 2 also gradients and stored weights (the casts that passes use stay whole), 3 everything but
-    two layers and the embeddings (Rajbhandari et al. 2020, ZeRO, §5, with fp32 master weights only). Muon keeps one moment. Frozen
-    weights are kept in the dtype that is computed in, quantised ones in their bits. Activations are counted by running a pass
+    Bytes per trained parameter are 4 for the fp32 weight, 4 for its gradient and 8 for AdamW's two moments; ZeRO stage 1 divides
+    the moments by the number of devices, 2 also gradients and stored weights (the casts that passes use stay whole), 3 everything
+    but two layers and the embeddings (Rajbhandari et al. 2020, ZeRO, §5, with fp32 master weights only). ColossalAI's stages 1 and
+    2 divide a second fp32 copy of the weights as well, and keep the weights themselves whole. Muon keeps one moment. Frozen weights
+    are kept in the dtype that is computed in, quantised ones in their bits. Activations are counted by running a pass
     (:func:`trainers.plan.footprint.measure`). Keys and values take 2 · layers · heads · size numbers per token.
 
-    :raises UserError: for a model whose passes can't be counted.
+    :raises UserError: for a model whose passes can't be counted, and for a strategy that isn't known or can't run so.
     """
+    names: tuple[str, ...] = STRATEGIES[1:] if request.devices > 1 else ("single", "zero3_offload")
+    if strategy != "auto":
+        if strategy not in (*names, *COLOSSALAI):
+            known = ", ".join((*names, *COLOSSALAI))
+            raise UserError(f"{strategy!r} can't be planned, or not on so many devices ({request.devices}): use one of auto, {known}.")
+        names = (strategy,)
     share = max(1, request.tokens // request.devices)
     length = min(request.length, share)
     one = Pass(max(length, min(request.micro_tokens, share)), length, 1.0, request.dtype, request.lora, request.recompute)
-    kinds: list[Literal["language", "reward"]] = ["language"] if request.stage != "rm" else ["reward"]
+    kinds: list[Kind] = ["language"] if request.stage != "rm" else ["reward"]
     if request.stage == "ppo":
         kinds.append("reward")
-    prints = {kind: measure(request.config, kind, one) for kind in kinds}
+    there: list[Kind] = [*kinds, "reward"] if request.judge else kinds
+    prints = {kind: measure(request.config, kind, one) for kind in there}
     largest = max(kinds, key=lambda kind: prints[kind].activations)
     whole = sharded = prints[largest]
     if request.dtype != torch.float32 and request.devices > 1:
         sharded = measure(request.config, largest, replace(one, sharded=True))
-    names = STRATEGIES[1:] if request.devices > 1 else ("single", "zero3_offload")
-    learnt = list(prints.values())
-    memory = {name: _memory(name, request, learnt, sharded if name.startswith(("zero2", "zero3")) else whole, one) for name in names}
+    learnt, others = [prints[kind] for kind in kinds], _bystanders(request, prints)
+    memory = {
+        name: _memory(name, request, learnt, others, sharded if name.startswith(("zero2", "zero3")) else whole, one) for name in names
+    }
     return Plan(learnt[0].parameters, sum(found.trained for found in learnt), memory, _flops(request, learnt, one))
 
 
-def _memory(name: str, request: Request, learnt: list[Footprint], largest: Footprint, one: Pass) -> Memory:
+def _memory(name: str, request: Request, learnt: list[Footprint], others: list[Footprint], largest: Footprint, one: Pass) -> Memory:
     devices, cast = request.devices, request.dtype.itemsize
     trained = sum(found.trained for found in learnt)
     copies = learnt[:1] if request.share else learnt
     frozen = sum(_frozen_bytes(found, found.parameters - found.trained, request) for found in copies)
-    frozen += sum(_frozen_bytes(found, found.parameters, request) for found in _bystanders(request, learnt))
+    frozen += sum(_frozen_bytes(found, found.parameters, request) for found in others)
     stored, gradients, moments = 4 * trained + frozen, 4 * trained, (8 if request.optimiser == "adamw" else 4) * trained
     passes = math.ceil(request.tokens / devices / one.tokens)
     accumulates = passes > 1 or len(learnt) > 1
     activations = largest.activations if accumulates else max(0, largest.fresh - gradients)
     cache = request.rows * request.length * learnt[0].cache_per_token if request.stage in ("ppo", "grpo") else 0
-    if name in ("single", "ddp", "zero1"):
+    if name in ("single", "ddp", "colossalai_ddp", "zero1"):
         return Memory(stored, gradients, moments / (devices if name == "zero1" else 1), activations, cache)
+    if name in COLOSSALAI:
+        states, kept = moments + 4 * trained, gradients / (1 if name == "colossalai_zero1" else devices)
+        if name == "colossalai_zero2_cpu":
+            return Memory(stored, kept, 0, activations, cache, host=states)
+        return Memory(stored, kept, states / devices, activations, cache)
     gathered = cast * sum(found.parameters for found in copies) if name == "zero2" else cast * (largest.root + 2 * largest.layer)
     passing = largest.activations + cast * largest.layer  # a layer's gradient, before it is divided
     if name == "zero3_offload":
@@ -135,12 +156,11 @@ def _memory(name: str, request: Request, learnt: list[Footprint], largest: Footp
     return Memory(stored / devices + gathered, gradients / devices, moments / devices, passing, cache)
 
 
-def _bystanders(request: Request, learnt: list[Footprint]) -> list[Footprint]:
+def _bystanders(request: Request, prints: dict[Kind, Footprint]) -> list[Footprint]:
     """Models that are there and don't learn. DPO and KTO read their reference once, before training begins."""
-    if request.stage == "ppo":
-        reward = learnt[1]
-        return [reward] if request.share else [learnt[0], reward]
-    return [learnt[0]] if request.stage == "grpo" and request.lora is None else []
+    ppo = request.stage == "ppo"
+    wanted: dict[Kind, bool] = {"language": request.reference or (ppo and not request.share), "reward": request.judge or ppo}
+    return [prints[kind] for kind, so in wanted.items() if so]
 
 
 def _frozen_bytes(found: Footprint, count: int, request: Request) -> float:
@@ -160,7 +180,8 @@ def _flops(request: Request, learnt: list[Footprint], one: Pass) -> float:
     if request.stage == "ppo":  # sampling and reference; reward and values; then the updates
         return 2 * forward[0] + 2 * forward[1] + request.epochs * learning * sum(forward)
     if request.stage == "grpo":
-        return (2 + request.epochs * learning) * forward[0]
+        passes = 1 + (request.epochs > 1) + request.reference + request.judge  # sampling, the policy before its updates, the others
+        return (passes + request.epochs * learning) * forward[0]
     return learning * forward[0]
 
 

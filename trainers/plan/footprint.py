@@ -176,7 +176,7 @@ def _peak(model: Any, kind: str, one: Pass, gradients_ready: bool) -> int:
     """The most bytes that forward and backward of one micro-batch hold at a time, weights not counted."""
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter) if gradients_ready and parameter.requires_grad else None
-    mixed = torch.autocast("cpu", one.dtype) if one.dtype != torch.float32 else nullcontext()
+    mixed = torch.autocast("cpu", one.dtype, cache_enabled=False) if one.dtype != torch.float32 else nullcontext()
     with _metered(model) as meter, learning(model), mixed:
         ids = torch.zeros(max(1, one.tokens // one.length), one.length, dtype=torch.long)
         hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state

@@ -9,7 +9,7 @@ from modelkit.device import dtype_of
 from modelkit.errors import UserError
 from trainers.plan.estimate import Request
 from trainers.plan.footprint import read_config
-from trainers.recipe import Recipe
+from trainers.recipe import GrpoStage, Recipe
 from trainers.stages import llama
 
 _STAGES: dict[str, Any] = {"base": "pretrain", "rl": "ppo"}
@@ -48,5 +48,7 @@ def of_recipe(recipe: Recipe, model: Path | None, devices: int = 1, length: int 
             rows=rows or 64,
             epochs=getattr(section, "epochs", 1),
             share=getattr(section, "share_backbone", False),
+            reference=isinstance(section, GrpoStage) and section.kl_coef > 0,
+            judge=isinstance(section, GrpoStage) and section.needs_reward_model,
         )
     return requests

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from modelkit.errors import UserError
 from modelkit.reward import RewardReference
 from trainers.losses import kl_estimate, masked_mean, scale_to_one, whiten
 from trainers.ppo import gae
@@ -104,7 +105,17 @@ class Means:
         entry[1] += weight
 
 
+def updates_of(replies: int, epochs: int, minibatches: int) -> int:
+    """How many updates are made from a rollout of so many *replies*.
+
+    :raises UserError: for more minibatches than replies.
+    """
+    if minibatches > replies:
+        raise UserError(f"minibatches is {minibatches}, and a rollout has {replies} replies to put into them: set it to {replies} at most.")
+    return epochs * minibatches
+
+
 def minibatches(replies: int, count: int, seed: int) -> list[list[int]]:
     """All replies in a shuffled order, in *count* parts of (nearly) equal size."""
     shuffled = torch.randperm(replies, generator=torch.Generator().manual_seed(seed))
-    return [part.tolist() for part in shuffled.chunk(count)]
+    return [part.tolist() for part in shuffled.tensor_split(count)]

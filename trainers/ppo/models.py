@@ -81,6 +81,9 @@ class SharedBackbone:
                     inject_adapter_in_model(config, self._model, adapter_name=role)
             except ValueError as error:
                 raise UserError(f"lora.targets {targets!r} don't fit the model ({str(error).splitlines()[0][:120]}).") from None
+        for name, parameter in self._model.named_parameters():
+            if "lora_" in name:
+                parameter.data = parameter.data.float()  # PEFT makes them in the backbone's dtype
         self._model.score = nn.Linear(model.config.hidden_size, 1, bias=False)
         nn.init.zeros_(self._model.score.weight)
         self._model.eval()

@@ -49,7 +49,7 @@ def sample(
     strategy: Strategy | None = None,
 ) -> Replies:
     """*n* sampled replies per prompt, those of one prompt beside each other. Ranks share the prompts and then know all replies."""
-    strategy = strategy or Single()
+    strategy = strategy or Single(model.device)
     mine = strategy.share(range(len(prompts)), [len(prompt) for prompt in prompts])
     written = torch.zeros(len(prompts) * n, max(settings.max_tokens for settings in sampling), dtype=torch.long)
     stopped = torch.zeros(len(prompts) * n, dtype=torch.long)
@@ -59,7 +59,7 @@ def sample(
         for row, completion in enumerate(samples, start=i * n):
             written[row, : len(completion.ids)] = torch.tensor(completion.ids) + 1
             stopped[row] = completion.finish == "stop"
-    written, stopped = strategy.combine(written.to(model.device)), strategy.combine(stopped.to(model.device))
+    written, stopped = strategy.combine(written.to(strategy.device)), strategy.combine(stopped.to(strategy.device))
     lengths = (written > 0).sum(1).tolist()
     said = [[token - 1 for token in row[:length]] for row, length in zip(written.tolist(), lengths, strict=True)]
     sequences = [[*prompts[row // n], *reply] for row, reply in enumerate(said)]

@@ -17,7 +17,7 @@ from trainers.loop import StepResult
 from trainers.losses import kl_estimate, policy_loss, value_loss
 from trainers.modes import learning
 from trainers.optimiser import Optimiser
-from trainers.ppo.experience import Evaluated, Experience, Means, estimate, minibatches, scores
+from trainers.ppo.experience import Evaluated, Experience, Means, estimate, minibatches, scores, updates_of
 from trainers.ppo.kl import KlCoefficient
 from trainers.ppo.models import Cast, Role
 from trainers.ppo.rollout import Replies, in_batches, policy_logprobs, reply_logprobs, reply_values, rewards_of, sample
@@ -59,7 +59,7 @@ class Ppo:
         trained = cast.prepare(self.strategy)
         self.strategy.prepare(reward_model, trainable=False)
         self.modules: dict[str, nn.Module] = {**trained, **({"kl": self._kl} if settings.kl_target else {})}
-        self._updates = settings.epochs * settings.minibatches
+        self._updates = updates_of(settings.prompts, settings.epochs, settings.minibatches)
         self.optimisers = {
             role: Optimiser([trained[role]], settings, lr=lr, updates_per_step=self._updates, strategy=self.strategy)
             for role, lr in (("actor", None), ("critic", settings.critic_lr))
@@ -169,9 +169,7 @@ class Ppo:
         optimiser = self.optimisers["actor"]
         ptx = self._ptx_backward(learn=not far)
         if far:
-            for parameter in optimiser.parameters:
-                parameter.grad = None
-            optimiser.updates += 1
+            optimiser.drop()
             return
         if ptx is not None:
             means.note(ptx_loss=ptx)

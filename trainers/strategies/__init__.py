@@ -72,6 +72,9 @@ class Strategy(Protocol):
     def clip(self, parameters: Sequence[nn.Parameter], norm: float) -> float:
         """Scale gradients down to a global norm of at most *norm*; the norm before, over all ranks' parts."""
 
+    def forget_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Let go of what :meth:`backward` left, wherever it is kept."""
+
     def save_tensors(self, tensors: dict[str, Tensor], path: Path) -> None:
         """Write this rank's part of *tensors* (names are global) to *path*, without suffix: a file or directory is made of it."""
 

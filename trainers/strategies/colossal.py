@@ -104,9 +104,13 @@ class Boosted(Ranks):
         total = math.sqrt(self.sum([squares])[0] if partitioned else squares)
         if math.isfinite(total):
             torch._foreach_mul_(gradients, min(1.0, norm / (total + 1e-6)))
-        elif partitioned:
-            partitioned.forget_gradients()
         return total
+
+    def forget_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        if partitioned := self._partitioned.get(parameters[0]):
+            partitioned.forget_gradients()
+        else:
+            super().forget_gradients(parameters)
 
     def _gradients(self, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
         """This rank's part of the averaged gradients."""
@@ -156,7 +160,6 @@ class Partitioned:
         for own, theirs in zip(self.param_groups, self._boosted.param_groups, strict=True):
             theirs["lr"] = own["lr"]
         self._boosted.step()
-        self.forget_gradients()
 
     def gradients(self) -> list[Tensor]:
         """This rank's slices of all gradients."""

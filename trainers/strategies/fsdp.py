@@ -45,11 +45,12 @@ class FullySharded(Ranks):
         self._offload = CPUOffloadPolicy(pin_memory=device.type == "cuda") if offload else OffloadPolicy()
 
     def prepare(self, module: nn.Module, trainable: bool = True) -> None:
-        if not isinstance(self._offload, CPUOffloadPolicy):
-            module.to(self.device)
+        # each call moves no more than what it shards, so that a model may be larger than the device
         for layer in _layers(module):
             self._shard(layer, self._reshard)
         self._shard(module, False)
+        if not isinstance(self._offload, CPUOffloadPolicy):
+            module.to(self.device)
         module.in_one_pass = types.MethodType(_in_one_pass, module)  # type: ignore[assignment]
         register_fsdp_forward_method(module, "in_one_pass")
         # whichever module runs first would take itself for the root

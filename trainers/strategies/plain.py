@@ -61,6 +61,10 @@ class Single:
     def clip(self, parameters: Sequence[nn.Parameter], norm: float) -> float:
         return float(nn.utils.clip_grad_norm_(parameters, norm, foreach=True))
 
+    def forget_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        for parameter in parameters:
+            parameter.grad = None
+
     def save_tensors(self, tensors: dict[str, Tensor], path: Path) -> None:
         stored.save_whole(tensors, path)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainers.strategies import tensors as stored
 
@@ -36,6 +36,10 @@ class Ranks:
 
     def barrier(self) -> None:
         dist.barrier()
+
+    def forget_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        for parameter in parameters:
+            parameter.grad = None
 
     def save_tensors(self, tensors: dict[str, Tensor], path: Path) -> None:
         stored.save_parts(tensors, path)
