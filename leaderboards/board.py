@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +48,7 @@ _TEXTS = {
 _CHINESE_NAMES = {
     "letters": "字母概率",
     "perplexity": "逐选项困惑度",
+    "generate": "生成作答",
     "accuracy": "准确率",
     "exact_match": "精确匹配",
     "reward": "平均奖励",
@@ -62,8 +63,9 @@ class Column:
     """What makes two numbers comparable.
 
     ``setting`` is a sha256 of what else they depend on: the data, the subjects asked, and for rewards the reward model, the
-    reference and the samples drawn, for judgments the judge, its wording and whom one was compared with. ``chance`` is the share
-    that guessing gets, where that is known.
+    reference and the samples drawn, for judgments the judge, its wording and whom one was compared with, for another harness what
+    it put before the questions. ``chance`` is the share that guessing gets, where that is known.
+    ``lower``: less is better.
     """
 
     task: str
@@ -76,18 +78,20 @@ class Column:
     setting: str
     chance: float | None = field(compare=False)
     share: bool = field(compare=False, default=True)
+    lower: bool = field(compare=False, default=False)
 
     @classmethod
     def of(cls, name: str, task: TaskScore, method: str, score: MethodScore) -> Column:
         """The column of one task's score by one method."""
-        facts = task.model_extra or {}
-        deciding = ("reward_model", "reference", "samples", "judge_identity", "contestants")
-        setting = [task.data, sorted(score.subjects), *(facts.get(fact) for fact in deciding)]
+        facts, own = task.model_extra or {}, score.model_extra or {}
+        deciding = ("reward_model", "reference", "samples", "judge_identity", "contestants", "prompting")
+        setting = [task.data, sorted(score.subjects), {fact: facts[fact] for fact in deciding if facts.get(fact) is not None}]
         mark = sha256_of_text(json.dumps(setting))
         chance = 0.5 if task.kind == "pairs" else facts.get("chance")
         known = chance if isinstance(chance, float) else None
-        share = score.metric not in NOT_SHARES and not (score.model_extra or {}).get("raw")
-        return cls(name, task.kind, method, score.metric, task.shots, task.chat, score.n, mark, known, share)
+        share = score.metric not in NOT_SHARES and not own.get("raw")
+        lower = score.metric in LOWER_IS_BETTER or bool(own.get("lower_is_better"))
+        return cls(name, task.kind, method, score.metric, task.shots, task.chat, score.n, mark, known, share, lower)
 
     def details(self, language: str = "en") -> list[str]:
         """Method, settings, number of questions and chance, in words."""
@@ -111,15 +115,13 @@ class Column:
         """The task without its protocol."""
         return self.task.split("@")[0]
 
-    @property
-    def lower(self) -> bool:
-        """Whether less is better."""
-        return self.metric in LOWER_IS_BETTER
-
 
 @dataclass(frozen=True)
 class Row:
-    """A model: a stage of a run, or a checkpoint from elsewhere. ``names`` is what it is called, by language."""
+    """A model: a stage of a run, or a checkpoint from elsewhere. ``names`` is what it is called, by language.
+
+    No two runs of a board have the same ``run``.
+    """
 
     run: str
     stage: str
@@ -302,24 +304,35 @@ def _best(column: Column, scores: list[MethodScore]) -> float | None:
 
 def _rows(owners: list[Found]) -> list[Row]:
     """Name each model; equal names (a stage trained anew, say) get the start of the fingerprint and the dtype beside them."""
-    names = [_names(found) for found in owners]
+    runs = _run_names({found.run.path for found in owners if found.run})
+    homes = [runs[found.run.path] if found.run else "" for found in owners]
+    names = [_names(found, run) for found, run in zip(owners, homes, strict=True)]
     often = Counter(name["en"] for name in names)
     rows = []
-    for found, name in zip(owners, names, strict=True):
+    for found, run, name in zip(owners, homes, names, strict=True):
         model = found.result.model
         if often[name["en"]] > 1:
             name = {language: f"{text} ({_short(model.fingerprint)}, {model.dtype})" for language, text in name.items()}
-        run = found.run.path.resolve().name if found.run else ""
         stage = found.stage.name if found.stage else model.stage or ""
         rows.append(Row(run, stage, model.fingerprint, model.dtype, name))
     return rows
 
 
-def _names(found: Found) -> dict[str, str]:
+def _run_names(runs: Iterable[Path]) -> dict[Path, str]:
+    """What each run is called: its folder's name, with as many of the folders around it as tell it from the others."""
+    parts = {run: run.resolve().parts for run in runs}
+    names = {}
+    for run, own in parts.items():
+        others = [other for path, other in parts.items() if path != run]
+        depth = next(depth for depth in range(1, len(own) + 1) if depth == len(own) or all(one[-depth:] != own[-depth:] for one in others))
+        names[run] = Path(*own[-depth:]).as_posix()
+    return names
+
+
+def _names(found: Found, run: str) -> dict[str, str]:
     path = found.result.model.path
-    if found.run is None:
+    if not run:
         return {"en": path}
-    run = found.run.path.resolve().name
     if found.stage is None:
         return {"en": f"{run} · {path}"}
     return {"en": f"{run} · {found.stage.name}"} | {language: f"{run} · {title}" for language, title in found.stage.title.items()}

@@ -12,7 +12,7 @@ from leaderboards.wording import Both, same
 from modelkit.errors import DataError
 
 _Key = tuple[Any, ...]
-_IDENTITY = ("fingerprint", "dtype", "task", "protocol", "method", "metric", "shots", "chat", "n", "data")
+_IDENTITY = ("fingerprint", "dtype", "task", "protocol", "method", "metric", "shots", "chat", "n", "data", "setting")
 
 
 def read(file: Path) -> list[dict[str, Any]] | None:

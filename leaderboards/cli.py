@@ -82,7 +82,7 @@ def publish(
     site: Annotated[Path, typer.Argument(help="The folder that `build` wrote.")] = Path("site"),
     to: Annotated[str, typer.Option(help="Where to: hf:ORG/NAME makes a dataset and a static Space of that name.")] = ...,  # type: ignore[assignment]
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would go where.")] = False,
-    private: Annotated[bool, typer.Option("--private", help="Make repositories that only you see.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Only into repositories that are private; new ones are made so.")] = False,
 ) -> None:
     """Publish a built site on the Hugging Face Hub: the figures as a dataset, the page as a static Space."""
     with one_sentence():

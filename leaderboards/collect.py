@@ -85,11 +85,11 @@ def collect(paths: Sequence[Path]) -> Collection:
 
 
 def collect_run(run: Run, collection: Collection) -> None:
-    """Add the results in a run's ``eval/`` to *collection*, those of judgings included."""
-    for pattern in ("*/results.json", "*/*/results.json"):
+    """Add the results in a run's ``eval/`` to *collection*, those of judgings included, half-made (dot) folders left out."""
+    for pattern in ("[!.]*/results.json", "[!.]*/[!.]*/results.json"):
         for file in sorted(run.evaluations().glob(pattern)):
             collection.add(file, run)
-    collection.judgings += [file.parent for file in sorted(run.evaluations().glob("*/judging.json"))]
+    collection.judgings += [file.parent for file in sorted(run.evaluations().glob("[!.]*/judging.json"))]
 
 
 def _folders(paths: Iterable[Path]) -> Iterator[Path]:

@@ -100,6 +100,12 @@ const watcher = new IntersectionObserver(entries => {
   draw();
 }, { rootMargin: "300px" });
 all("[data-plot]").forEach(figure => watcher.observe(figure));
+/* Plotly takes tags in names and labels for markup; here they are text. */
+const inert = value => {
+  if (typeof value === "string") return value.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+  if (Array.isArray(value)) return value.map(inert);
+  return value && typeof value === "object" ? Object.fromEntries(Object.entries(value).map(([name, each]) => [name, inert(each)])) : value;
+};
 async function draw() {
   const style = getComputedStyle(root);
   const [ink, line] = ["--ink", "--line"].map(name => style.getPropertyValue(name));
@@ -107,7 +113,7 @@ async function draw() {
   for (const figure of near) {
     if (drawn.get(figure) === look) continue;
     drawn.set(figure, look);
-    const { data, layout } = structuredClone(figures[figure.dataset.plot][root.lang]);
+    const { data, layout } = inert(figures[figure.dataset.plot][root.lang]);
     layout.font = { color: ink, family: "system-ui, sans-serif" };
     for (const axis of ["xaxis", "yaxis"]) Object.assign(layout[axis] ??= {}, { gridcolor: line, zerolinecolor: line, linecolor: line });
     if (layout.polar) layout.polar = { bgcolor: "rgba(0,0,0,0)", radialaxis: { range: [0, 100], gridcolor: line }, angularaxis: { gridcolor: line } };
@@ -137,7 +143,7 @@ all("[data-save]").forEach(button => {
     const figure = button.closest("[data-plot]");
     const plot = figure.querySelector(".plot");
     const name = figure.dataset.plot;
-    if (button.dataset.save === "csv") return save(table(plot), `${name}.csv`);
+    if (button.dataset.save === "csv") return save(table(figures[name][root.lang]), `${name}.csv`);
     (await plotly()).downloadImage(plot, { format: button.dataset.save, filename: name, width: 1000, height: 600 });
   };
 });

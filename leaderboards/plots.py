@@ -135,12 +135,13 @@ def _against_tokens(board: Board, points: Sequence[tuple[int, int, Cell, int]], 
 
 def _curves(board: Board) -> Iterator[tuple[Both, list[tuple[float, float]]]]:
     """Name, and (KL, reward) by step, of each stage trained by reinforcement in the runs of the board."""
-    runs = {cell.found.run.path: cell.found.run for cells in board.cells for cell in cells if cell and cell.found.run}
-    for run in runs.values():
+    cells = ((row, cell) for row, own in zip(board.rows, board.cells, strict=True) for cell in own if cell)
+    runs = {row.run: cell.found.run for row, cell in cells if cell.found.run}
+    for name, run in runs.items():
         for stage in run.info.stages:
             if stage.kind == "rl" and stage.copy_of is None and (points := reward_and_kl(run, stage.name)):
                 titles = (stage.title.get(language, stage.name) for language in ("en", "zh"))
-                yield Both(*(f"{run.path.resolve().name} · {title}" for title in titles)), points
+                yield Both(*(f"{name} · {title}" for title in titles)), points
 
 
 def _reward_kl(curves: Sequence[tuple[Both, list[tuple[float, float]]]], language: str) -> go.Figure:
@@ -179,8 +180,12 @@ def _copies(board: Board) -> Iterator[tuple[int, int, int]]:
         original = stages.get((row.run, stage.copy_of)) if stage and stage.copy_of else None
         if original is not None:
             for place, column in enumerate(board.columns):
-                if column.share and board.cells[original][place] and cells[place]:
+                if column.share and _value(board.cells[original][place]) is not None and _value(cells[place]) is not None:
                     yield original, k, place
+
+
+def _value(cell: Cell | None) -> float | None:
+    return cell.score.value if cell else None
 
 
 def _four_bits(board: Board, pairs: Sequence[tuple[int, int, int]], language: str) -> go.Figure:
@@ -188,9 +193,8 @@ def _four_bits(board: Board, pairs: Sequence[tuple[int, int, int]], language: st
 
     titles, traces = board.titles(language), []
     for side, name in ((0, Both("before", "量化前")), (1, Both("4 bits", "4 比特"))):
-        cells = [(board.cells[pair[side]][pair[2]], pair) for pair in pairs]
-        labels = [f"{board.rows[pair[0]].name(language)} · {titles[pair[2]]}" for _, pair in cells]
-        values = _percent([(cell.score.value or 0.0) if cell else 0.0 for cell, _ in cells])
+        labels = [f"{board.rows[pair[0]].name(language)} · {titles[pair[2]]}" for pair in pairs]
+        values = _percent([_value(board.cells[pair[side]][pair[2]]) for pair in pairs])
         traces.append(go.Bar(name=name.of(language), x=labels, y=values))
     return _figure(traces, Both("", ""), Both("accuracy, %", "准确率（%）"), language)
 
@@ -200,9 +204,10 @@ def _costs(board: Board) -> Iterator[tuple[int, float, float]]:
     places = rank(board).places
     for k, (cells, place) in enumerate(zip(board.cells, places, strict=True)):
         results = {cell.found.file: cell.found.result for cell in cells if cell}
-        asked = sum(score.n for result in results.values() for task in result.tasks.values() for score in task.methods.values())
-        flops = sum(result.speed.flops for result in results.values())
-        if place.value is not None and flops > 0 and asked:
+        counted = [result for result in results.values() if result.speed.flops > 0]
+        asked = sum(score.n for result in counted for task in result.tasks.values() for score in task.methods.values())
+        flops = sum(result.speed.flops for result in counted)
+        if place.value is not None and asked:
             yield k, flops / asked / 1e9, place.value
 
 

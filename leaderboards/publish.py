@@ -43,7 +43,7 @@ def plan(site: Path, to: str) -> list[Upload]:
         raise UserError(f"{site} holds no built site, {missing[0]} is missing: make one with `leaderboards build RUNS --out {site}`.")
     repository = named[1]
     title = repository.rpartition("/")[2]
-    space = f"---\ntitle: {title}\nemoji: 📊\nsdk: static\napp_file: index.html\npinned: false\ndatasets:\n- {repository}\n---\n"
+    space = f'---\ntitle: "{title}"\nemoji: 📊\nsdk: static\napp_file: index.html\npinned: false\ndatasets:\n- {repository}\n---\n'
     dataset = (
         "---\nconfigs:\n- config_name: default\n  data_files: leaderboard.parquet\n---\n\n"
         f"# {title}\n\nEvery figure of the leaderboard: a row for each model, task and method.\n"
@@ -57,23 +57,27 @@ def plan(site: Path, to: str) -> list[Upload]:
 def upload(uploads: list[Upload], private: bool = False) -> list[str]:
     """Make the repositories where there are none, and send each its files in one commit; returns the commits' addresses.
 
+    :param private: only into repositories that not everybody sees; nothing is sent anywhere when one of them is public already.
     :raises EndpointError: when the Hub refuses or can't be reached.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
     api, done = HfApi(), []
     try:
         for one in uploads:
             sdk = "static" if one.kind == "space" else None
             api.create_repo(one.repository, repo_type=one.kind, private=private, exist_ok=True, space_sdk=sdk)
+            if private and not api.repo_info(one.repository, repo_type=one.kind).private:
+                raise EndpointError(f"the {one.kind} {one.repository} is there already, and public: make it private, or name another --to.")
+        for one in uploads:
             operations = [CommitOperationAdd("README.md", one.readme.encode())]
             operations += [CommitOperationAdd(file.name, str(file)) for file in one.files]
             commit = api.create_commit(one.repository, operations, commit_message="Update the leaderboard", repo_type=one.kind)
             done.append(str(commit.commit_url))
     except LocalTokenNotFoundError:
         raise EndpointError("the Hub needs to know who you are: run `hf auth login`, or set HF_TOKEN.") from None
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
         after = f" after {', '.join(done)}" if done else ""
         raise EndpointError(f"publishing failed{after}: {str(error).splitlines()[0]}") from None
     return done

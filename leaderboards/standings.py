@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
 
 from evalkit.ratings import Game, Ratings, fit
 from evalkit.statistics import Interval, wilson
 from modelkit.errors import DataError
+from modelkit.fingerprint import sha256_of_text
 from modelkit.records import Judgment, Vote
 
 FEWEST_GAMES = 30
@@ -38,11 +40,18 @@ class Agreement:
         return wilson(self.agreed, self.n)
 
 
+class _Judge(NamedTuple):
+    """Who judged: what people call it, and what decides its verdicts."""
+
+    name: str
+    identity: str
+
+
 @dataclass(frozen=True)
 class Standing:
     """The ratings of one source. Players are fingerprints; ``names`` is what the source calls them.
 
-    :param judge: the judge's name; ``None`` for people.
+    :param judge: the judge's name, with a mark where another one has the same; ``None`` for people.
     :param controlled: the fit with length taken out; ``None`` for fewer games than that needs.
     :param left_out: how many votes or judgments count for nothing, by reason.
     :param elo: (number of games, rating) of each player over time. Elo depends on the order of the games: history, no verdict.
@@ -91,29 +100,37 @@ def of_votes(votes: Iterable[Vote]) -> Standing | None:
 
 
 def of_judgings(folders: Iterable[Path]) -> tuple[list[Standing], list[str]]:
-    """What each judge said in all its battles, and a sentence for each file that can't be read."""
-    games: dict[str, list[Game]] = {}
-    left_out: dict[str, Counter[str]] = {}
-    names: dict[str, str] = {}
-    damaged, seen = [], set()
+    """What each judge said in all its battles, and a sentence for each file that can't be read.
+
+    Judges are told apart by their weights and the words they are asked in, not by their name: every run's reward model may be called
+    ``rm``. Of a match that was judged several times, a verdict counts before one that is missing.
+    """
+    judged: dict[_Judge, dict[str, Judgment]] = {}
+    damaged = []
     for folder in folders:
         try:
-            judgments = _judgments(folder / "judgments.jsonl")
+            judgments, judge = _judgments(folder / "judgments.jsonl"), _judge(folder / "judging.json")
         except DataError as error:
             damaged.append(str(error))
             continue
-        for one in judgments:
-            if one.mode != "pairwise" or (one.judge, one.id) in seen:
-                continue
-            seen.add((one.judge, one.id))
-            if one.winner is None:
-                left_out.setdefault(one.judge, Counter())["unscored"] += 1
-                continue
-            a, b = one.answers
-            names |= {answer.fingerprint: answer.model for answer in one.answers}
-            game = Game(a.fingerprint, b.fingerprint, one.winner, float(a.characters - b.characters), f"{one.language}/{one.prompt}")
-            games.setdefault(one.judge, []).append(game)
-    return [_standing(judge, own, names, left_out.get(judge, Counter()), []) for judge, own in games.items()], damaged
+        own = judged.setdefault(judge, {})
+        own |= {one.id: one for one in judgments if one.mode == "pairwise" and (one.id not in own or own[one.id].winner is None)}
+    often = Counter(judge.name for judge in judged)
+    found = []
+    for judge, own in judged.items():
+        called = judge.name if often[judge.name] == 1 else f"{judge.name} ({sha256_of_text(judge.identity).removeprefix('sha256:')[:8]})"
+        said = [(one, one.winner) for one in own.values()]
+        names = {answer.fingerprint: answer.model for one, winner in said if winner for answer in one.answers}
+        games = [_game(one, winner) for one, winner in said if winner]
+        if games:
+            left_out = {"unscored": len(said) - len(games)} if len(games) < len(said) else {}
+            found.append(_standing(called, games, names, left_out, []))
+    return found, damaged
+
+
+def _game(one: Judgment, winner: Literal["a", "b", "tie"]) -> Game:
+    a, b = one.answers
+    return Game(a.fingerprint, b.fingerprint, winner, float(a.characters - b.characters), f"{one.language}/{one.prompt}")
 
 
 def _standing(
@@ -141,15 +158,18 @@ def elo(games: Sequence[Game]) -> dict[str, list[tuple[int, float]]]:
 
 
 def read_votes(file: Path) -> Iterable[Vote]:
-    """The votes of an exported JSONL file.
+    """The votes of an exported JSONL file. Of a vote that stands in it several times (in two exports put together, say) the last counts.
 
     :raises DataError: at a line that is no vote.
     """
+    found = {}
     for number, line in enumerate(_lines(file), 1):
         try:
-            yield Vote.model_validate_json(line)
+            vote = Vote.model_validate_json(line)
         except ValidationError as error:
             raise DataError(f"{file}:{number} is no vote ({error.errors()[0]['msg']}): export with `leaderboards votes export`.") from None
+        found[vote.id] = vote
+    return found.values()
 
 
 def _judgments(file: Path) -> list[Judgment]:
@@ -160,6 +180,14 @@ def _judgments(file: Path) -> list[Judgment]:
         except ValidationError as error:
             raise DataError(f"{file}:{number} is no judgment ({error.errors()[0]['msg']}): judge again, the journal helps.") from None
     return found
+
+
+def _judge(file: Path) -> _Judge:
+    try:
+        judge = json.loads("\n".join(_lines(file)))["judge"]
+        return _Judge(judge["name"], json.dumps([judge["identity"], judge["wording"]]))
+    except (ValueError, LookupError, TypeError):
+        raise DataError(f"{file} doesn't say who judged: judge again, the journal helps.") from None
 
 
 def _lines(file: Path) -> list[str]:

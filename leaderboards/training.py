@@ -24,7 +24,10 @@ def tokens_seen(run: Run, stage: str) -> int | None:
 
 
 def reward_and_kl(run: Run, stage: str, most: int = 300) -> list[tuple[float, float]]:
-    """(KL, reward) by step of a stage's log, at most so many points; a line that is cut off is passed over."""
+    """(KL, reward) by step of a stage's log, at most so many points; a line that is cut off and a step without both are passed over.
+
+    A step of a run that has diverged has ``null`` there: what is infinite or NaN can't stand in JSON.
+    """
     try:
         lines = run.log(stage).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -35,7 +38,9 @@ def reward_and_kl(run: Run, stage: str, most: int = 300) -> list[tuple[float, fl
             event = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if isinstance(event, dict) and event.get("event") == "step" and "kl" in event and "reward" in event:
-            points.append((float(event["kl"]), float(event["reward"])))
+        if isinstance(event, dict) and event.get("event") == "step":
+            kl, reward = event.get("kl"), event.get("reward")
+            if kl is not None and reward is not None:
+                points.append((float(kl), float(reward)))
     every = max(1, -(-len(points) // most))
     return points[::every]

@@ -232,7 +232,9 @@ def _jobs(settings: Settings, trainer: Trainer) -> Jobs | None:
     if not settings.training:
         return None
     votes = {VARIABLE: address(None, settings.runs)}
-    return Jobs(settings.runs, settings.training, settings.trainer, votes, lambda: int(trainer.running))
+    jobs = Jobs(settings.runs, settings.training, settings.trainer, votes, lambda: int(trainer.running))
+    jobs.claim()
+    return jobs
 
 
 def _api(models: Models, settings: Settings, credentials: Credentials, words: WordFilter | None) -> FastAPI:

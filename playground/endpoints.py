@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
 
 from evalkit.models.server import Endpoint
 from modelkit.chat import Message
@@ -15,7 +18,7 @@ from playground.chat.replies import FRAME_SECONDS, Draft, Reply
 from playground.chat.settings import ChatSettings
 
 if TYPE_CHECKING:
-    from openai.types.chat import ChatCompletionMessageParam
+    from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
     from modelkit.generation.batch import Finish
 
@@ -23,6 +26,7 @@ PREFIX = "endpoint/"
 """What the ids of served models begin with."""
 _SECONDS = 60.0
 _log = logging.getLogger(__name__)
+Chunk = TypeVar("Chunk")
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,9 @@ class Served:
             else {"role": "user", "content": message["content"]}
             for message in messages
         ]
-        started = shown = time.perf_counter()
-        try:
+
+        @contextmanager
+        def ask() -> Iterator[Iterable[ChatCompletionChunk]]:
             with (
                 openai.OpenAI(base_url=self.endpoint.url, api_key=self.endpoint.key, timeout=_SECONDS, max_retries=1) as client,
                 client.chat.completions.create(
@@ -83,26 +88,60 @@ class Served:
                     stream=True,
                 ) as stream,
             ):
-                for chunk in stream:
-                    if cancelled():
-                        return
-                    for choice in chunk.choices:
-                        if not 0 <= choice.index < len(drafts):
-                            continue
-                        draft = drafts[choice.index]
-                        draft.written += choice.delta.content or ""
-                        draft.finish = _finish(choice.finish_reason) or draft.finish
-                        reply = replace(reply, tokens=reply.tokens + bool(choice.delta.content))
-                    now = time.perf_counter()
-                    drawn = sum(draft.finish is not None for draft in drafts) if settings.n > 1 else 0
-                    reply = replace(reply, phase="writing", seconds=now - started, drawn=drawn)
-                    if now - shown >= FRAME_SECONDS:
-                        shown = now
-                        yield (reply if settings.n > 1 else replace(reply, text=drafts[0].text)), drafts
+                yield stream
+
+        started = shown = time.perf_counter()
+        try:
+            for chunk in _until(cancelled, ask):
+                for choice in chunk.choices:
+                    if not 0 <= choice.index < len(drafts):
+                        continue
+                    draft = drafts[choice.index]
+                    draft.written += choice.delta.content or ""
+                    draft.finish = _finish(choice.finish_reason) or draft.finish
+                    reply = replace(reply, tokens=reply.tokens + bool(choice.delta.content))
+                now = time.perf_counter()
+                drawn = sum(draft.finish is not None for draft in drafts) if settings.n > 1 else 0
+                reply = replace(reply, phase="writing", seconds=now - started, drawn=drawn)
+                if now - shown >= FRAME_SECONDS:
+                    shown = now
+                    yield (reply if settings.n > 1 else replace(reply, text=drafts[0].text)), drafts
         except openai.OpenAIError as error:
             _log.warning("the endpoint called %s failed: %s", self.title, error)
             raise UserError(f"{self.title} doesn't answer; the server's log says why.") from None
         yield reply, drafts
+
+
+def _until(cancelled: Callable[[], bool], ask: Callable[[], AbstractContextManager[Iterable[Chunk]]]) -> Iterator[Chunk]:
+    """What is answered, until *cancelled*. A thread listens, so that a server which is silent keeps no visitor waiting."""
+    heard: SimpleQueue[Chunk | Exception | None] = SimpleQueue()
+    left = threading.Event()
+
+    def listen() -> None:
+        try:
+            with ask() as chunks:
+                for chunk in chunks:
+                    if left.is_set():
+                        return
+                    heard.put(chunk)
+            heard.put(None)
+        except Exception as error:
+            heard.put(error)
+
+    threading.Thread(target=listen, name="endpoint", daemon=True).start()
+    try:
+        while not cancelled():
+            try:
+                told = heard.get(timeout=FRAME_SECONDS)
+            except Empty:
+                continue
+            if isinstance(told, Exception):
+                raise told
+            if told is None:
+                return
+            yield told
+    finally:
+        left.set()
 
 
 def _finish(reason: str | None) -> Finish | None:

@@ -84,8 +84,8 @@ class LiveBoard:
     def _version(self) -> str:
         seen: list[object] = []
         for run in self._runs():
-            judgings = run.evaluations().glob("*/*.json*")
-            for file in sorted({run.path / "run.json", *judgings, *run.evaluations().glob("*/*/results.json")}):
+            judgings = run.evaluations().glob("[!.]*/*.json*")
+            for file in sorted({run.path / "run.json", *judgings, *run.evaluations().glob("[!.]*/[!.]*/results.json")}):
                 about = file.stat()
                 seen.append((str(file), about.st_mtime_ns, about.st_size))
         try:

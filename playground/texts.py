@@ -113,6 +113,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "door.nothing": ("There is nothing here.", "这里什么也没有。"),
     "door.large": ("This is more than can be sent at a time. Send less.", "一次发送的内容太多，请减少后再试。"),
     "door.address": ("Nothing is fetched from an address. Upload the file itself.", "本页不会从网址获取内容，请直接上传文件。"),
+    "door.elsewhere": ("Another site has sent this. Open this page itself.", "这是其他网站发来的请求，请直接打开本页。"),
     "door.often": ("That was a lot at once. Please wait {seconds} s.", "操作太频繁，请等待 {seconds} 秒。"),
     "door.busy": (
         "Many people are here at the moment. Please try again in a few seconds.",

@@ -90,10 +90,17 @@ def categories(subjects: Mapping[str, SubjectScore]) -> dict[str, SubjectScore]:
     return found
 
 
-def task(kind: str, harness: str, name: str, methods: dict[str, MethodScore], data: str, shots: int = 0, chat: bool = False) -> TaskScore:
+def revised(model: str, revision: str | None) -> str:
+    """A model's name with its revision: ``org/model@step1000``; the main one goes without."""
+    return f"{model}@{revision}" if revision and revision != "main" else model
+
+
+def task(
+    kind: str, harness: str, name: str, methods: dict[str, MethodScore], data: str, shots: int = 0, chat: bool = False, **facts: Any
+) -> TaskScore:
     """A task of another harness; *data* is what its file says of the version, as there is no hash that we could compare."""
     chance = CHANCE.get(name.lower())
-    known = {"chance": chance} if chance is not None else {}
+    known = facts | ({"chance": chance} if chance is not None else {})
     return TaskScore(kind=kind, shots=shots, data=f"{harness}:{data}", chat=chat, methods=methods, harness=harness, **known)
 
 

@@ -22,8 +22,8 @@ def matches(content: Mapping[str, Any]) -> bool:
 def read(content: Mapping[str, Any]) -> Result:
     """The result in a file's *content*. The row ``all``, an average over whatever was run, is no task."""
     general = content["config_general"]
-    config = general.get("model_config") or {}
-    model = str(general.get("model_name") or (config.get("model_name") if isinstance(config, dict) else None) or "unknown")
+    config = general["model_config"] if isinstance(general.get("model_config"), dict) else {}
+    model = foreign.revised(str(general.get("model_name") or config.get("model_name") or "unknown"), config.get("revision"))
     groups: dict[tuple[str, int], dict[str, str]] = {}
     for key in content["results"]:
         found = _KEY.match(key)

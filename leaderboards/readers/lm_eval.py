@@ -22,11 +22,14 @@ def read(content: Mapping[str, Any]) -> Result:
     subtasks = {name: list(inner) for name, inner in content.get("group_subtasks", {}).items() if inner}
     inner = {name for below in subtasks.values() for name in below}
     tops = [name for name in {**content.get("groups", {}), **content["results"]} if name not in inner]
-    model = str(content.get("model_name") or _model(content.get("config", {})))
+    config = content.get("config", {})
+    arguments = _arguments(config)
+    model = str(content.get("model_name") or arguments.get("pretrained") or config.get("model") or "unknown")
     when = str(int(float(content.get("date") or 0)))
     tasks = {name: _task(content, name, subtasks) for name in tops}
-    dtype = str(content.get("config", {}).get("model_dtype") or "unknown").removeprefix("torch.")
-    return foreign.result(HARNESS, model, when, tasks, dtype)
+    loaded = next((bits for bits in ("4bit", "8bit") if str(arguments.get(f"load_in_{bits}")) == "True"), None)
+    dtype = loaded or str(config.get("model_dtype") or "unknown").removeprefix("torch.")
+    return foreign.result(HARNESS, foreign.revised(model, config.get("model_revision")), when, tasks, dtype)
 
 
 def _task(content: Mapping[str, Any], name: str, subtasks: Mapping[str, list[str]]) -> TaskScore:
@@ -44,6 +47,7 @@ def _task(content: Mapping[str, Any], name: str, subtasks: Mapping[str, list[str
         error = figures.get(f"{metric}_stderr,{kept}")
         subjects = _subjects(content, leaves, key) if name in subtasks else {}
         averages = {"micro": foreign.micro(subjects), "macro": foreign.macro(subjects)} if subjects else {}
+        lower = {"lower_is_better": True} if content.get("higher_is_better", {}).get(name, {}).get(metric) is False else {}
         methods[metric if kept == "none" else f"{metric} ({kept})"] = foreign.score(
             metric,
             float(value),
@@ -53,11 +57,13 @@ def _task(content: Mapping[str, Any], name: str, subtasks: Mapping[str, list[str
             categories=foreign.categories(subjects),
             official=_which(float(value), averages),
             **averages,
+            **lower,
         )
     version = content.get("task_hashes", {}).get(name) or f"version {content.get('versions', {}).get(name, '?')}"
     kind = _KINDS.get(config.get("output_type", ""), "choice")
     shots = content["n-shot"].get(example) or 0
-    return foreign.task(kind, HARNESS, name, methods, str(version), int(shots), bool(content.get("chat_template")))
+    chat = bool(content.get("chat_template"))
+    return foreign.task(kind, HARNESS, name, methods, str(version), int(shots), chat, **_prompting(content))
 
 
 def _leaves(name: str, subtasks: Mapping[str, list[str]], category: str | None) -> Iterator[tuple[str, str | None]]:
@@ -87,7 +93,13 @@ def _which(value: float, averages: Mapping[str, float | None]) -> str | None:
     return next((name for name, average in averages.items() if average is not None and abs(average - value) < 1e-6), None)
 
 
-def _model(config: Mapping[str, Any]) -> str:
-    arguments = config.get("model_args", "")
-    pairs = arguments if isinstance(arguments, dict) else dict(part.split("=", 1) for part in str(arguments).split(",") if "=" in part)
-    return str(pairs.get("pretrained") or config.get("model") or "unknown")
+def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """How the model was loaded: a mapping, or ``name=value`` pairs in a line."""
+    given = config.get("model_args") or ""
+    return dict(given) if isinstance(given, dict) else dict(part.split("=", 1) for part in str(given).split(",") if "=" in part)
+
+
+def _prompting(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What else was put before every question, where anything was: scores with and without it are no scores of one test."""
+    told = [content.get("system_instruction_sha"), bool(content.get("fewshot_as_multiturn"))]
+    return {"prompting": told} if any(told) else {}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from leaderboards.readers import foreign
+from modelkit.fingerprint import sha256_of_text
 from modelkit.records import MethodScore, Result, TaskScore
 
 HARNESS = "opencompass"
@@ -73,7 +74,13 @@ def _task(name: str, rows: list[Mapping[str, str]], inner: _Rows, model: str) ->
         methods[first["mode"]] = foreign.score("accuracy", average, None, subjects=subjects, macro=average, official="macro")
     known = rows[0] if rows else next(iter(inner.values()))
     kind = "choice" if known["mode"] == "ppl" or name in foreign.CHANCE else "answer"
-    return foreign.task(kind, HARNESS, name, methods, f"version {known['version']}")
+    return foreign.task(kind, HARNESS, name, methods, f"version {_version([known, *inner.values()])}")
+
+
+def _version(rows: Sequence[Mapping[str, str]]) -> str:
+    """The hash of the prompts behind a figure. An average has none of its own: it is as many hashes as it is the average of."""
+    versions = sorted({row["version"] for row in rows} - {"-"})
+    return versions[0] if len(versions) == 1 else sha256_of_text(" ".join(versions)).removeprefix("sha256:")[:12] if versions else "-"
 
 
 def _score(row: Mapping[str, str], model: str, averages: Mapping[str, Any]) -> MethodScore:

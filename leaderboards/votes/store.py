@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 import sqlalchemy as sql
 from pydantic import BaseModel
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 
 from leaderboards.votes.acceptance import Rules, Sorted, sort_out
 from modelkit.errors import UserError
@@ -104,7 +105,7 @@ class Store:
             if self._sqlite and not create and not Path(self.name).is_file():
                 raise UserError(f"there is no store at {self.name}: name one by its path or its URL.")
             wait = {"timeout": _BUSY_SECONDS} if self._sqlite else {"connect_timeout": _BUSY_SECONDS}
-            self._engine = sql.create_engine(self._url, connect_args=wait, pool_pre_ping=not self._sqlite)
+            self._engine = sql.create_engine(self._url, connect_args=wait, pool_pre_ping=not self._sqlite, pool_timeout=_BUSY_SECONDS)
         except (ArgumentError, NoSuchModuleError):
             raise UserError("that is no database's URL: write a path, or postgresql+psycopg://user:password@host/database.") from None
         except ModuleNotFoundError as missing:
@@ -191,7 +192,10 @@ class Store:
             return _mark(connection, ids, "rejected")
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Delete votes and conversations for good, from SQLite's free pages and log as well; returns how many there were."""
+        """Delete votes and conversations for good, from SQLite's free pages and log as well; returns how many there were.
+
+        :raises UserError: when they are deleted, but somebody has been reading for so long that SQLite's log still holds them.
+        """
         with self._alone() as connection:
             gone = sum(
                 connection.execute(table.delete().where(table.c.id.in_(some))).rowcount
@@ -200,7 +204,9 @@ class Store:
             )
         if self._sqlite:
             with self._answering(), self._engine.connect() as connection:
-                connection.execution_options(outside=True).exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                kept = connection.execution_options(outside=True).exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar()
+            if kept:
+                raise UserError(f"deleted: {gone:,}, but the log of {self.name} still holds them while others read it: delete them again.")
         return gone
 
     def close(self) -> None:
@@ -236,6 +242,8 @@ class Store:
             yield
         except IntegrityError:
             raise
+        except NoConnectionLeft:
+            raise UserError(f"the store {self.name} can't be used: too many are using it at once, try again.") from None
         except DBAPIError as error:
             complaint = str(error.orig).strip().splitlines()[0].rstrip(".")
             raise UserError(f"the store {self.name} can't be used: {complaint}.") from None

@@ -11,10 +11,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from playground.api.refusals import Refused
 from playground.api.service import Record, Service
+from playground.guard.addresses import Addresses
+from playground.guard.rates import Rates
 
 _log = logging.getLogger("playground.api")
 _OPEN = {"/health"}
 """Answered without a key."""
+_WRONG = 10
+"""Wrong passwords a minute from one address, after which no further one is looked at; the page's login takes as many."""
 
 
 class Access:
@@ -22,6 +26,7 @@ class Access:
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
+        self._wrong, self._addresses = Rates(_WRONG), Addresses()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,19 +56,27 @@ class Access:
             self._note(scope, record, status)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        credentials = self._service.credentials
-        if credentials.guard_api and scope["path"] not in _OPEN and not credentials.opens(headers.get("authorization", "")):
-            raise Refused(401, "the key is missing or wrong: send it, or NAME:PASSWORD, as `Authorization: Bearer …`", "invalid_api_key")
+        headers, client = Headers(scope=scope), (scope.get("client") or ("",))[0]
+        if self._service.credentials.guard_api and scope["path"] not in _OPEN:
+            self._check_key(headers.get("authorization", ""), self._addresses.name(client))
         if scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
         most = self._service.limits.body_bytes
         if int(headers.get("content-length") or 0) > most:
             raise _too_large(most)
-        client = scope.get("client")
-        with self._service.gate.pass_through(client[0] if client else ""), self._service.meters.at_work.track_inprogress():
+        with self._service.gate.pass_through(client), self._service.meters.at_work.track_inprogress():
             await self._app(scope, _bounded(receive, most), send)
+
+    def _check_key(self, told: str, address: str) -> None:
+        """:raises Refused: when it isn't the key or a user's password, or too many wrong passwords have come from there."""
+        credentials = self._service.credentials
+        if credentials.users and (wait := self._wrong.wait(address)):
+            raise Refused(429, f"too many wrong passwords: try again in {wait:.0f} s", "rate_limit_exceeded", retry_after=wait)
+        if not credentials.opens(told):
+            if told:
+                self._wrong.take(address)
+            raise Refused(401, "the key is missing or wrong: send it, or NAME:PASSWORD, as `Authorization: Bearer …`", "invalid_api_key")
 
     def _note(self, scope: Scope, record: Record, status: int) -> None:
         seconds, meters = time.monotonic() - record.started, self._service.meters

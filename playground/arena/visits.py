@@ -18,6 +18,7 @@ from modelkit.records import Vote
 from playground.arena.battle import Battle, Winner, draw
 from playground.chat.conversation import Writer
 from playground.chat.replies import Reply
+from playground.entries import written
 from playground.models import Models
 from playground.prompts import Prompt, prompts, queued
 from playground.settings import MAX_PROMPT_CHARACTERS
@@ -43,6 +44,7 @@ class Arena:
         self.vote: Vote | None = None
         self.tally = Tally(0, 0)
         self._battles = self._queued = 0
+        self._written: dict[str, int] = {}
         self._cancelled = threading.Event()
         self._writing: set[int] = set()
         self._lock = threading.Lock()
@@ -69,6 +71,7 @@ class Arena:
             self._cancelled, self._writing = threading.Event(), set()
             self._battles += 1
             self.vote = None
+            self._written = {entry.id: written(entry.path) for entry in models.catalogue()}
             self.battle = Battle.begun(secrets.token_hex(8), prompt, lineup)
             return self.battle
 
@@ -103,13 +106,17 @@ class Arena:
     def choose(self, winner: Winner, models: Models, ballot: Ballot) -> Vote:
         """Vote. The names are revealed once the vote is kept, and not before.
 
-        :raises UserError: when it isn't the time to vote, or the vote can't be kept.
+        :raises UserError: when it isn't the time to vote, a checkpoint or its reward model has been trained anew since the battle
+            began, so that nobody can say which weights the vote is about, or the vote can't be kept.
         """
         with self._lock:
             if self.battle is None:
                 raise UserError("there is nothing to vote on yet: take a prompt first.")
             decided = self.battle.voted(winner, time.monotonic())
             vote = decided.vote(self.visitor, time.time(), lambda checkpoint: fingerprint(models.entry(checkpoint).path))
+            used = {name for reply in decided.replies for name in (reply.checkpoint, reply.judge) if name}
+            if any(written(models.entry(name).path) != self._written.get(name) for name in used):
+                raise UserError("a model was trained anew since this battle began, so a vote would be about others: take the next prompt.")
             ballot.add(vote)
             self.battle, self.vote = decided, vote
             if vote.agreed is not None:

@@ -14,11 +14,14 @@ class Addresses:
         self._key = secrets.token_bytes(32)
 
     def name(self, host: str) -> str:
-        """The name of whoever asks from *host*. An IPv6 network of 64 bits, which is one household or company, is one asker."""
+        """The name of whoever asks from *host*. An IPv6 network of 64 bits, which is one household or company, is one asker; an IPv4
+        address that is written as IPv6 is what it is."""
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
             network = host
         else:
-            network = str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else host
+            if isinstance(address, ipaddress.IPv6Address):
+                address = address.ipv4_mapped or address
+            network = str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
         return hashlib.blake2s(network.encode(), key=self._key, digest_size=16).hexdigest()

@@ -1,8 +1,8 @@
 """Words and phrases that the operator doesn't want on the page: found in whole texts, and masked in texts that are still being written.
 
-What counts as the same is judged character by character, without regard to case, width, accents and invisible characters. The parts of a
-phrase may stand apart by blanks, dashes and underscores. A phrase of an alphabet matches whole words only; Chinese, which is written
-without blanks, matches anywhere, and whatever blanks lie between its characters.
+What counts as the same is judged character by character, without regard to case, width, accents, invisible characters and the
+shape of apostrophes. The parts of a phrase may stand apart by blanks, dashes and underscores. A phrase of an alphabet matches whole words
+only; Chinese, which is written without blanks, matches anywhere, and whatever blanks lie between its characters.
 
 A stream gives a character out once no phrase that it could belong to may still follow, so it says the same however the text is cut.
 """
@@ -154,11 +154,15 @@ class MaskStream:
         return given
 
 
+_APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ", "'"))
+"""Phones write these by themselves; lists have the plain one."""
+
+
 @lru_cache(maxsize=4096)
 def _symbols(character: str) -> str:
     """What a character is compared by: nothing for one that can't be seen, several for a ligature."""
     found = ""
-    for part in unicodedata.normalize("NFKD", character).casefold():
+    for part in unicodedata.normalize("NFKD", character.translate(_APOSTROPHES)).casefold():
         kind = unicodedata.category(part)
         if part.isspace() or kind in ("Pd", "Pc"):
             found += _GAP

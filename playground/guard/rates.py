@@ -27,10 +27,21 @@ class Rates:
         """Count a request: 0.0 when it may go through, else the seconds after which one may."""
         now = self._clock()
         with self._lock:
-            left, since = self._left.pop(name, (self._burst, now))
-            left = min(self._burst, left + (now - since) * self._per_second)
-            admitted = left >= 1
-            self._left[name] = (left - admitted, now)
+            left = self._filled(name, now)
+            self._left[name] = (left - (left >= 1), now)
+            self._left.move_to_end(name)
             if len(self._left) > _NAMES:
                 self._left.popitem(last=False)
-        return 0.0 if admitted else (1 - left) / self._per_second
+        return self._wait(left)
+
+    def wait(self, name: str) -> float:
+        """What :meth:`take` would answer, without a request's being counted."""
+        with self._lock:
+            return self._wait(self._filled(name, self._clock()))
+
+    def _filled(self, name: str, now: float) -> float:
+        left, since = self._left.get(name, (self._burst, now))
+        return min(self._burst, left + (now - since) * self._per_second)
+
+    def _wait(self, left: float) -> float:
+        return 0.0 if left >= 1 else (1 - left) / self._per_second

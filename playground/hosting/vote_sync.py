@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+import httpx
 from huggingface_hub import CommitInfo, CommitScheduler, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from pydantic import BaseModel
@@ -44,8 +45,8 @@ class VoteSync(CommitScheduler):
             earlier = Path(api.snapshot_download(dataset, repo_type="dataset", allow_patterns=["votes/*.jsonl", "conversations/*.jsonl"]))
             self._fetched = self._restore(earlier)
             super().__init__(repo_id=dataset, repo_type="dataset", folder_path=folder, every=EVERY_MINUTES, private=True, hf_api=api)
-        except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
-            complaint = str(error).strip().splitlines()[0].rstrip(".:")
+        except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
+            complaint = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
             raise UserError(f"votes can't be kept in the dataset {dataset}: {complaint}; check its name and HF_TOKEN.") from None
 
     def push_to_hub(self) -> CommitInfo | None:

@@ -46,7 +46,7 @@ def alternatives(language: Language, reading: Reading, place: int, titles: tuple
         "microscope.at",
         place=place + 1,
         count=len(reading.tokens),
-        token=f"“{_visible(language, token.text, place == len(reading.tokens) - 1)}”",
+        token=f"“{_visible(language, token)}”",
         ratio=signed(token.log_ratio),
         kl=f"{token.kl:.3f}",
     )
@@ -85,7 +85,7 @@ def _token(language: Language, reading: Reading, place: int) -> str:
     token = reading.tokens[place]
     ratio = token.log_ratio
     kind = "" if abs(ratio) < _NOTABLE else " pg-likelier" if ratio > 0 else " pg-unlikelier"
-    shown = escape(_visible(language, token.text, place == len(reading.tokens) - 1))
+    shown = escape(_visible(language, token))
     hint = f"{signed(ratio)}, KL {token.kl:.2f}"
     broken = "<br>" if "\n" in token.text else ""
     return (
@@ -94,10 +94,11 @@ def _token(language: Language, reading: Reading, place: int) -> str:
     )
 
 
-def _visible(language: Language, text: str, last: bool) -> str:
-    """A token's text such that blanks can be seen; the one that ends a reply by name."""
-    if last and text.startswith("<") and text.endswith(">"):
+def _visible(language: Language, token: Token | Alternative) -> str:
+    """A token's text such that blanks can be seen; one that ends a reply by name."""
+    if token.ends:
         return f"⟨{t(language, 'microscope.end')}⟩"
+    text = token.text
     return text.replace("\n", "↵").replace("\t", "⇥") if text.strip(" ") else "␣" * len(text) or "∅"
 
 
@@ -145,7 +146,7 @@ def _removed(language: Language, reading: Reading) -> str:
 
 
 def _row(language: Language, token: Token, other: Alternative, place: int, titles: tuple[str, str]) -> str:
-    text = _visible(language, other.text, last=True)
+    text = _visible(language, other)
     shown = f"<b>{escape(text)}</b>" + (f" <small>{t(language, 'microscope.written')}</small>" if other.token == token.id else "")
     buttons = "".join(
         f'<button type="button" data-pg-alternative="{place}.{other.token}.{side}" '

@@ -32,17 +32,18 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Alternative:
-    """A token that could stand at a position, with its natural-log probability there under both checkpoints."""
+    """A token that could stand at a position, with its natural-log probability there under both checkpoints; whether it ends a reply."""
 
     token: int
     text: str
     before: float
     after: float
+    ends: bool = False
 
 
 @dataclass(frozen=True)
 class Token:
-    """A token of the reply. ``kl`` is KL(after ‖ before) over the whole vocabulary at its position, in nats.
+    """A token of the reply; the last one usually ``ends`` it. ``kl`` is KL(after ‖ before) over the vocabulary at its position, in nats.
 
     ``value`` is the critic's once this token is read; ``reward`` what the reward model would give, did the reply end here; either is
     ``None`` where the run has no such model, or one that splits the text otherwise.
@@ -56,6 +57,7 @@ class Token:
     alternatives: tuple[Alternative, ...]
     value: float | None = None
     reward: float | None = None
+    ends: bool = False
 
     @property
     def log_ratio(self) -> float:
@@ -73,13 +75,14 @@ class Removed:
 
 @dataclass(frozen=True)
 class Reading:
-    """All that the microscope shows of a reply. ``before`` and ``after`` are checkpoints' ids, ``context`` the tokens before the reply.
+    """All that the microscope shows of a reply to *prompt*. ``before`` and ``after`` are checkpoints' ids, ``context`` what comes before.
 
     ``reward`` is the whole reply's, ``judge`` whose; ``misaligned`` says that the reward model or critic splits the text otherwise.
     """
 
     before: str
     after: str
+    prompt: str
     context: tuple[int, ...]
     tokens: tuple[Token, ...]
     reward: float | None = None
@@ -123,12 +126,16 @@ def examine(models: Models, before: str, after: str, prompt: str, reply: str) ->
     passes = [loaded.worker.run(_job(_logprobs, loaded.model, ids, start)) for loaded in (first, second)]
     judged = judge.worker.run(_job(_rewards, judge, messages)) if judge else None
     valued = critic.worker.run(_job(_values, critic, messages)) if critic else None
-    tokens = _tokens(TokenTexts(second.tokenizer), ids[start:], *(_wait(reading) for reading in passes))
+    old, new = (_wait(reading) for reading in passes)
+    if old.shape != new.shape:
+        raise UserError("these two checkpoints have vocabularies of different sizes, which can't be compared: choose two of one run.")
+    tokens = _tokens(TokenTexts(second.tokenizer), stop_ids(second.tokenizer, second.model), ids[start:], old, new)
     rewards, values = _wait(judged) if judged else None, _wait(valued) if valued else None
     misaligned = any(found is not None and found.ids != ids for found in (rewards, values))
     return Reading(
         before,
         after,
+        messages[0]["content"],
         tuple(ids[:start]),
         tuple(
             replace(token, value=value, reward=reward)
@@ -262,8 +269,8 @@ def _values(critic: LoadedReward, messages: Sequence[Message]) -> _Scores:
     return _Scores(ids, token_values(model, torch.tensor([ids], device=model.device))[0, start:].tolist())
 
 
-def _tokens(texts: TokenTexts, ids: Sequence[int], before: torch.Tensor, after: torch.Tensor) -> list[Token]:
-    """The reply's tokens from both models' log-probabilities, [reply, vocabulary]."""
+def _tokens(texts: TokenTexts, stops: Sequence[int], ids: Sequence[int], before: torch.Tensor, after: torch.Tensor) -> list[Token]:
+    """The reply's tokens from both models' log-probabilities, [reply, vocabulary]; *stops* end a reply."""
     import torch
 
     from playground.microscope.divergence import exact_kl, likeliest
@@ -272,11 +279,11 @@ def _tokens(texts: TokenTexts, ids: Sequence[int], before: torch.Tensor, after: 
     kl, others = exact_kl(before, after).tolist(), likeliest(before, after, torch.tensor(ids), ALTERNATIVES)
     for place, (token, offered) in enumerate(zip(ids, others, strict=True)):
         alternatives = {
-            other: Alternative(other, legible(texts.bytes(other)), float(before[place, other]), float(after[place, other]))
+            other: Alternative(other, legible(texts.bytes(other)), float(before[place, other]), float(after[place, other]), other in stops)
             for other in offered
         }
         own = alternatives[token]
-        found.append(Token(token, own.text, own.before, own.after, kl[place], tuple(alternatives.values())))
+        found.append(Token(token, own.text, own.before, own.after, kl[place], tuple(alternatives.values()), ends=own.ends))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +68,8 @@ def chosen(folder: Path | None, ids: Sequence[str], uploads: Sequence[str | Path
 def look(name: str, file: Path, tokenizer: Path | None) -> Report:
     """What a file is, how long its rows are, and which tokens of its first row would be learnt (with a checkpoint's *tokenizer*).
 
+    What was found is remembered for a while, so it is told without the rows themselves.
+
     :raises UserError: when it can't be read or holds no usable row; the sentence calls it by *name*.
     """
     try:
@@ -82,7 +85,8 @@ def _look(file: Path, _written: int, tokenizer: Path | None) -> Report:
     from trainers.data.check import check
 
     import_transformers()
-    return check(file, tokenizer=load_tokenizer(tokenizer) if tokenizer else None)
+    report = check(file, tokenizer=load_tokenizer(tokenizer) if tokenizer else None)
+    return replace(report, loaded=replace(report.loaded, rows=[], places=[]))
 
 
 def shared_out(stages: Sequence[str], reports: Mapping[str, Report]) -> dict[str, list[str]]:

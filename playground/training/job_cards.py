@@ -53,7 +53,7 @@ def _file(language: Language, name: str, report: Report) -> str:
     loaded, ordered = report.loaded, sorted(report.lengths)
     formats = ", ".join(f"{form} {count:,}" for form, count in loaded.formats.most_common())
     facts = [
-        t(language, "job.data.facts", rows=f"{len(loaded.rows):,}", kind=report.kind, formats=formats, bad=f"{len(loaded.bad):,}"),
+        t(language, "job.data.facts", rows=f"{len(ordered):,}", kind=report.kind, formats=formats, bad=f"{len(loaded.bad):,}"),
         t(language, "job.data.serves", kinds=", ".join(f"{kind} ({count:,})" for kind, count in report.usable.items() if count)),
         t(
             language,

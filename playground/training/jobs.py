@@ -6,6 +6,7 @@ lost with the page: the next one finds it at work, or goes on with what was left
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import logging
 import re
@@ -15,7 +16,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -30,6 +31,7 @@ State = Literal["queued", "running", "stopping", "paused", "stopped", "failed", 
 
 RECIPE, NOTE, AGREEMENT, DATA = "recipe.yaml", "job.json", "agreement.jsonl", "data"
 """What a job keeps in its run's folder: what is trained, its own state, what people said before and after, its data."""
+LOCK = ".jobs.lock"
 MOST_UNFINISHED = 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _TICK_SECONDS = 1.0
@@ -95,11 +97,23 @@ class Jobs:
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
         self._closed = threading.Event()
+        self._claimed: TextIO | None = None
         self._kept = {job.name: _Kept(job, RunProcess(self.run(job.name), job.pid)) for job in _read_all(self.runs)}
 
     def run(self, name: str) -> Path:
         """The folder of a job's run."""
         return self.runs / name
+
+    def claim(self) -> None:
+        """Make this the only queue of its folder, until it is closed or its process ends: two would undo each other's work.
+
+        :raises UserError: when another page has it.
+        """
+        self._claimed = (self.runs / LOCK).open("w")
+        try:
+            fcntl.flock(self._claimed, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another page takes trainings in {self.runs}: start this one without --training, or stop that one.") from None
 
     def open(self) -> None:
         """Begin to work the queue off, in the background."""
@@ -110,8 +124,12 @@ class Jobs:
         self._closed.set()
         with self._lock:
             at_work = [kept.process for kept in self._kept.values() if kept.process.running]
+        for process in at_work:  # all of them first, so that they end together
+            process.ask_to_stop()
         for process in at_work:
-            process.stop()
+            process.see_out()
+        if self._claimed:
+            self._claimed.close()
 
     def ordered(self) -> list[Job]:
         """The jobs, the oldest first."""
@@ -155,23 +173,30 @@ class Jobs:
     def submit(self, job: Job, recipe: Recipe, files: Mapping[str, Path]) -> None:
         """Put a job at the end of the queue, with copies of its data *files* by the names that the recipe knows them by.
 
-        :raises UserError: when its name can't be used, or too many are unfinished.
+        :raises UserError: when its name can't be used, too many are unfinished, or the disk takes no more.
         """
         with self._lock:
             self.check_name(job.name)
             unfinished = [name for name in self._kept if self.state(name) not in ("done", "stopped", "failed")]
             if len(unfinished) >= MOST_UNFINISHED:
                 raise UserError(f"{len(unfinished)} trainings are unfinished, and there may be no more: wait for one, or stop one.")
-            with atomic.directory(self.run(job.name)) as folder:
-                text = yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)
-                (folder / RECIPE).write_text(text, encoding="utf-8")
-                (folder / NOTE).write_text(job.model_dump_json(indent=2) + "\n", encoding="utf-8")
-                for name, file in files.items():
-                    copy = folder / DATA / name
-                    copy.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(file, copy)
+            try:
+                self._write(job, recipe, files)
+            except OSError as error:
+                _log.exception("the training %s could not be written", job.name)
+                raise UserError(f"the training can't be kept here ({error.strerror}): tell whoever runs this page.") from None
             self._kept[job.name] = _Kept(job, RunProcess(self.run(job.name)))
             self._tick()
+
+    def _write(self, job: Job, recipe: Recipe, files: Mapping[str, Path]) -> None:
+        with atomic.directory(self.run(job.name)) as folder:
+            text = yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)
+            (folder / RECIPE).write_text(text, encoding="utf-8")
+            (folder / NOTE).write_text(job.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            for name, file in files.items():
+                copy = folder / DATA / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
 
     def pause(self, name: str) -> None:
         """Let a job rest: its trainer ends where it can go on, and the next job's begins."""

@@ -70,6 +70,10 @@ class RunProcess:
     def stop(self) -> None:
         """Ask it to stop and wait for it; kill it when it doesn't listen."""
         self.ask_to_stop()
+        self.see_out()
+
+    def see_out(self) -> None:
+        """Wait for it once it has been asked to stop; kill it when it doesn't listen."""
         until = time.monotonic() + _STOP_SECONDS
         while self.running and time.monotonic() < until:
             time.sleep(_LOOK_SECONDS)

@@ -8,7 +8,7 @@ from pathlib import Path
 from playground.models import Models
 from playground.settings import Settings
 from playground.training.curves import RunWatch, read_progress
-from playground.training.jobs import Jobs
+from playground.training.jobs import NOTE, Jobs
 from playground.training.run_process import RunProcess
 
 
@@ -37,8 +37,9 @@ class Trainer:
         return self._process.failure if self._process else None
 
     def due(self, models: Models) -> bool:
-        """Whether there is something to train: an unfinished run of the recipe, or no checkpoint at all."""
-        if self.run is None:
+        """Whether there is something to train: an unfinished run of the recipe, or no checkpoint at all. A visitor's training that happens
+        to have the run's name is none of ours."""
+        if self.run is None or (self.run / NOTE).exists():
             return False
         progress = read_progress(self.run)
         return progress.state != "done" if progress else not models.catalogue()
@@ -52,6 +53,10 @@ class Trainer:
                 return False
             self._process.start(self._command)
             return True
+
+    def try_again(self) -> bool:
+        """Start a trainer that has failed once more; false where none has. Any visitor may ask for it, and so can't order a training."""
+        return self.failure is not None and self.start()
 
     def stop(self) -> None:
         """Ask our trainer to stop where it can go on later, and wait for it; kill it when it doesn't listen."""

@@ -76,8 +76,6 @@ class Services:
 
 _UPLOADS_KEPT = (3600, 86400)
 """Every hour, uploads older than a day are deleted; a training has a copy of its own (seconds)."""
-_UPLOAD_BYTES = 64 << 10
-"""Most that a visitor may upload where nothing can be trained."""
 _THREADS = 128
 """Handlers that may be at work at a time: a reply that is being written takes one while its column waits for more of it."""
 
@@ -116,8 +114,7 @@ def launch(page: gr.Blocks, settings: Settings, board: LiveBoard, api: ASGIApp |
     """Serve the page, and the leaderboard's and *api* beside it, in the background and return the page's address."""
     api_too = [Middleware(Beside, other=api, paths=API_PATHS)] if api is not None else []
     board_too = Middleware(Beside, other=leaderboard_page(board), paths=(PATH,))
-    upload_bytes = UPLOAD_BYTES if settings.training else _UPLOAD_BYTES
-    guarded = [Middleware(Door, upload_bytes=upload_bytes, beside=(PATH,))]
+    guarded = [Middleware(Door, upload_bytes=UPLOAD_BYTES if settings.training else 0, beside=(PATH,))]
     guarded += [Middleware(Login, credentials=credentials)] if credentials.users else []
     _, url, _ = page.queue(max_size=MAX_WAITING).launch(
         server_name=settings.host,
@@ -132,7 +129,7 @@ def launch(page: gr.Blocks, settings: Settings, board: LiveBoard, api: ASGIApp |
         run_history=False,
         enable_monitoring=False,
         max_threads=_THREADS,
-        max_file_size=upload_bytes,
+        max_file_size=UPLOAD_BYTES,
         blocked_paths=[str(settings.runs)],
         theme=theme(),
         css_paths=CSS,

@@ -24,19 +24,25 @@ _KNOCKS, _KNOCKS_AT_ONCE = 3000, 240
 """Posts a minute, and at once, from one address: fifty open tabs make them; one address alone can't fill the queue at once."""
 _LOGINS = 10
 """Attempts to log in a minute, from one address."""
+_UPLOADS = 10
+"""Uploads a minute, from one address: each stays on the disk for a day."""
+_SESSION_CHARACTERS = 64
+"""Of a session's name, which the browser makes up and the page keeps in many places. Gradio's have 11, those of its client 36."""
 _STREAMS = 200
 """Answers without an end that one address may hold open; a tab has two."""
 _QUEUE_ANSWERS_BUSY = 503
 _ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 _ENDLESS = re.compile(r"(/gradio_api)?/(heartbeat/|queue/data|upload_progress|call/)")
 
+_UPLOAD = re.compile(r"(/gradio_api)?/upload/?")
 _OPEN = re.compile(
     r"/(login|logout|config|theme\.css|robots\.txt|favicon\.ico|manifest\.json|pwa_icon(/\d+)?)?/?"
     r"|/(assets|static|svelte)/.*"
-    r"|(/gradio_api)?/(info|queue/join|queue/data|(run|call)/.*|cancel|reset|heartbeat/.*|upload|upload_progress|file=.*|startup-events"
+    r"|(/gradio_api)?/(info|queue/join|queue/data|(run|call)/.*|cancel|reset|heartbeat/[^/]{1,64}|upload|upload_progress|file=/.*|startup-events"
     r"|theme\.css|login_check|user|token|app_id)/?"
 )
-"""Everything that the page and Gradio's own client ask for. Whatever else Gradio serves is not there: proxies, recordings, editors."""
+"""Everything that the page and Gradio's own client ask for. Whatever else Gradio serves is not there: proxies, recordings, editors, files
+from addresses, which Gradio would fetch."""
 
 
 @dataclass
@@ -52,14 +58,14 @@ class _Passage:
 class Door:
     """ASGI middleware around the page. What it refuses, it refuses in one sentence, in the visitor's language.
 
-    :param upload_bytes: what an uploaded file may have.
+    :param upload_bytes: what an uploaded file may have; 0 where nothing can be uploaded.
     :param beside: where other pages begin that stand on the same address.
     """
 
     def __init__(self, app: ASGIApp, upload_bytes: int, beside: tuple[str, ...] = ()) -> None:
         self._app, self._upload_bytes, self._beside = app, upload_bytes, beside
         self._addresses = Addresses()
-        self._knocks, self._logins = Rates(_KNOCKS, _KNOCKS_AT_ONCE), Rates(_LOGINS)
+        self._knocks, self._logins, self._uploads = Rates(_KNOCKS, _KNOCKS_AT_ONCE), Rates(_LOGINS), Rates(_UPLOADS)
         self._streams: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,7 +78,7 @@ class Door:
         headers, path, client = Headers(scope=scope), scope["path"], scope.get("client")
         name = self._addresses.name(client[0] if client else "")
         language = language_of_headers(headers)
-        if not (_OPEN.fullmatch(path) or path.startswith(self._beside)):
+        if not (_OPEN.fullmatch(path) or path.startswith(self._beside)) or (_UPLOAD.fullmatch(path) and not self._upload_bytes):
             await _refuse(send, 404, t(language, "door.nothing"))
         elif scope["method"] == "POST":
             await self._post(scope, receive, send, headers, language, name)
@@ -88,11 +94,15 @@ class Door:
                 self._streams -= Counter((name,))  # which also forgets a name that has none left
 
     async def _post(self, scope: Scope, receive: Receive, send: Send, headers: Headers, language: Language, name: str) -> None:
-        wait = self._knocks.take(name) or (self._logins.take(name) if scope["path"].rstrip("/") == "/login" else 0.0)
-        if wait:
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site"):  # Gradio lets any site speak for who has logged in here
+            await _refuse(send, 403, t(language, "door.elsewhere"))
+            return
+        uploading, path = _UPLOAD.fullmatch(scope["path"]) is not None, scope["path"].rstrip("/")
+        seldom = self._uploads if uploading else self._logins if path == "/login" else None
+        if wait := self._knocks.take(name) or (seldom.take(name) if seldom else 0.0):
             await _refuse(send, 429, t(language, "door.often", seconds=_whole(wait)), wait)
             return
-        most = _BODY_BYTES + (self._upload_bytes if scope["path"].rstrip("/").endswith("/upload") else 0)
+        most = _BODY_BYTES + (self._upload_bytes if uploading else 0)
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > most:
             await _refuse(send, 413, t(language, "door.large"))
@@ -100,10 +110,10 @@ class Door:
         passage = _Passage(language)
         weighed = _weighed(receive, passage, most)
         with suppress(_TooLarge):  # frameworks below may also have made an answer of it
-            if "json" in headers.get("content-type", "json"):
-                weighed, sound = await _looked_at(weighed)
-                if not sound:
-                    await _refuse(send, 400, t(language, "door.address"))
+            if "json" in headers.get("content-type", "json").lower():
+                weighed, fault = await _looked_at(weighed)
+                if fault:
+                    await _refuse(send, 400, t(language, fault))
                     return
             await self._app(scope, weighed, _answered(send, passage))
         if passage.refused and not passage.begun:
@@ -128,8 +138,8 @@ def _weighed(receive: Receive, passage: _Passage, most: int) -> Receive:
     return weighed
 
 
-async def _looked_at(receive: Receive) -> tuple[Receive, bool]:
-    """*receive* with the whole body, and whether it may go on: Gradio would fetch a file from an address that somebody has put into it."""
+async def _looked_at(receive: Receive) -> tuple[Receive, str | None]:
+    """*receive* with the whole body, and the text that says why it may not go on."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -141,26 +151,30 @@ async def _looked_at(receive: Receive) -> tuple[Receive, bool]:
     async def again() -> Message:
         return waiting.pop() if waiting else await receive()
 
-    return again, not _names_a_file_elsewhere(body)
+    return again, _fault(body)
 
 
-def _names_a_file_elsewhere(body: bytes) -> bool:
-    """Whether a JSON text holds a file, as Gradio writes it, whose path is an address; a text too deep to be read counts as one."""
+def _fault(body: bytes) -> str | None:
+    """What is wrong with a JSON text: a session's name that is too long to be kept, or a file, as Gradio writes it, whose path is an
+    address, which Gradio would fetch; a text too deep to be read counts as one."""
     try:
-        rest = [json.loads(body)]
+        told = json.loads(body)
     except ValueError:
-        return False
+        return None
     except RecursionError:
-        return True
+        return "door.address"
+    if isinstance(told, dict) and len(str(told.get("session_hash", ""))) > _SESSION_CHARACTERS:
+        return "door.large"
+    rest = [told]
     while rest:
         value = rest.pop()
         if isinstance(value, dict):
             if _ADDRESS.match(str(value.get("path", ""))):
-                return True
+                return "door.address"
             rest += value.values()
         elif isinstance(value, list):
             rest += value
-    return False
+    return None
 
 
 def _answered(send: Send, passage: _Passage) -> Send:

@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from playground.guard.credentials import Credentials
+from playground.hosting.host import Host
 from playground.texts import Language, t
 from playground.ui.visitor import language_of_headers
 
@@ -49,7 +50,7 @@ class Login:
             await (await self._log_in(request, language))(scope, receive, send)
         elif path == "/logout":
             answer: Response = RedirectResponse("./", 303)
-            answer.delete_cookie(COOKIE)
+            _give(answer, request, "", 0)
             await answer(scope, receive, send)
         elif self._believes(cookies.get(COOKIE, "")):
             await self._app(scope, receive, send)
@@ -67,9 +68,7 @@ class Login:
             wrong = t(language, "login.wrong")
             return HTMLResponse(_form(language, wrong), 401) if browser else JSONResponse({"detail": wrong}, 401)
         answer: Response = RedirectResponse("./", 303) if browser else JSONResponse({"success": True})
-        safe = request.url.scheme == "https"  # a page inside another site's frame, as on a Space, needs "none", which needs https
-        value, seconds = self._signed(name, time.time() + _DAYS * 86400), _DAYS * 86400
-        answer.set_cookie(COOKIE, value, seconds, httponly=True, secure=safe, samesite="none" if safe else "lax")
+        _give(answer, request, self._signed(name, time.time() + _DAYS * 86400), _DAYS * 86400)
         return answer
 
     def _signed(self, name: str, until: float) -> str:
@@ -85,6 +84,16 @@ class Login:
             return signed and user in dict(self._credentials.users) and last > time.time()
         except (ValueError, binascii.Error):
             return False
+
+
+def _give(answer: Response, request: Request, value: str, seconds: int) -> None:
+    """Put the cookie into an answer. Other sites' requests don't carry it; on a Space, whose page stands in a frame of another site, those
+    do that are made inside of this frame."""
+    safe = request.url.scheme == "https"
+    framed = safe and Host.here().space
+    answer.set_cookie(COOKIE, value, seconds, httponly=True, secure=safe, samesite="none" if framed else "lax")
+    if framed:
+        answer.headers["set-cookie"] += "; Partitioned"  # starlette's own argument needs Python 3.14
 
 
 async def _text(request: Request) -> str:

@@ -74,7 +74,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
     write.click(on.write, asked[:3], changed, api_name="microscope_write", **model)
     chat.click(on.from_chat, asked[:2], [prompt, *changed], api_name="microscope_chat", **model)
     token.click(on.choose, reading, detail, api_name="microscope_token", **quick)
-    alternative.click(on.go_on, [prompt, reading], changed, api_name="microscope_alternative", **model)
+    alternative.click(on.go_on, reading, [prompt, *changed], api_name="microscope_alternative", **model)
     gr.on([page.load, tab.select], on.offer, asked[:3], asked[:3], api_name="microscope_offer", **quick)
 
 
@@ -132,8 +132,8 @@ class _Events:
         language = visitor.language(request)
         return alternatives(language, reading, places[0], self._titles(reading, language))
 
-    def go_on(self, event: gr.EventData, prompt: str, reading: Reading | None, request: gr.Request) -> Updates:
-        """Put another token in its place, let a checkpoint go on, and read what came of it."""
+    def go_on(self, event: gr.EventData, reading: Reading | None, request: gr.Request) -> Updates:
+        """Put another token in its place, let a checkpoint go on, and read what came of it, whatever has been typed meanwhile."""
         told = _numbers(event, 3)
         with visitor.told():
             if reading is None or told is None or told[2] not in (0, 1):
@@ -141,7 +141,8 @@ class _Events:
             place, token, side = told
             visitor.admit(self._services.admission, request)
             reply = self._services.compute(microscope.go_on, reading, place, token, (reading.before, reading.after)[side])
-            return self._read(reading.before, reading.after, prompt, reply, request)
+            read = self._read(reading.before, reading.after, reading.prompt, reply, request)
+            return {self._face.prompt: reading.prompt, **read}
 
     def _read(self, before: str, after: str, prompt: str, reply: str, request: gr.Request) -> Updates:
         words = self._services.admission.words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import threading
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ class Sharing:
 
     def __init__(self, services: Services, store: Store, i18n: gr.I18n) -> None:
         self._services, self._store = services, store
+        self._on: set[str] = set()
+        self._lock = threading.Lock()
         with gr.Row(elem_id="pg-keep"):
             self._box = gr.Checkbox(False, label=i18n("chat.keep"), info=i18n("chat.keep.info"), container=False)
             self._note = gr.HTML()
@@ -41,18 +44,26 @@ class Sharing:
             event.then(self._keep, self._name, self._note, **quick)
 
     def _switch(self, on: bool, name: str, request: gr.Request) -> tuple[str, str]:
-        if name:
-            with visitor.told():
-                self._store.delete(names(name))
-        return secrets.token_hex(8) if on else "", ""
+        with self._lock:
+            self._on.discard(name)
+            if name:
+                with visitor.told():
+                    self._store.delete(names(name))
+            if on:
+                self._on.add(chosen := secrets.token_hex(8))
+        return chosen if on else "", ""
 
     def _keep(self, name: str, request: gr.Request) -> Any:
         board, language = self._services.boards.of(visitor.session(request)), visitor.language(request)
         if not name or board.busy:
             return gr.skip()
         try:
-            for conversation in conversations(board, name, t(language, "chat.keep.info"), time.time(), self._fingerprint):
-                self._store.keep(conversation)
+            found = list(conversations(board, name, t(language, "chat.keep.info"), time.time(), self._fingerprint))
+            with self._lock:
+                if name not in self._on:  # switched off while a checkpoint's files were read for its fingerprint
+                    return gr.skip()
+                for conversation in found:
+                    self._store.keep(conversation)
         except UserError as error:
             _log.warning("a chat could not be kept: %s", error)
             return f'<p class="pg-facts">{t(language, "chat.keep.failed")}</p>'

@@ -92,8 +92,8 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
             fresh.seen,
         ]
 
-    def start() -> None:
-        services.trainer.start()
+    def try_again() -> None:
+        services.trainer.try_again()
 
     def control(act: Callable[[str], None]) -> Callable[[str | None], None]:
         """The handler that does something with the job on show."""
@@ -107,7 +107,7 @@ def build(page: gr.Blocks, services: Services, i18n: gr.I18n) -> None:
     outputs = [run, steps, again, *buttons.values(), queue, *plots, said, report, timer, seen]
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
     gr.on([page.load, timer.tick, run.change], refresh, [seen, run], outputs, **quiet)
-    again.click(start, None, None, **quiet).then(refresh, [seen, run], outputs, **quiet)
+    again.click(try_again, None, None, **quiet).then(refresh, [seen, run], outputs, **quiet)
     for name, act in {"pause": jobs.pause, "resume": jobs.resume, "stop": jobs.stop}.items() if jobs else ():
         told: dict[str, Any] = {**quiet, "api_visibility": "undocumented", "api_name": f"train_{name}"}
         buttons[name].click(control(act), run, None, **told).then(refresh, [seen, run], outputs, **quiet)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from leaderboards.board import Board, make_board
 from leaderboards.collect import collect
+from leaderboards.views import stages
 from tests.leaderboards.conftest import choice, method
 
 
@@ -124,6 +125,21 @@ def test_stages_of_two_runs_have_their_own_rows_and_a_stage_trained_anew_is_told
     write_result(two.evaluations() / "c", {"t": choice(0.7)}, "rl", "sha256:22222222bb")
     names = [row.name() for row in make_board(collect([tmp_path])).rows]
     assert names == ["one · SFT", "two · SFT", "two · RL (11111111, fp32)", "two · RL (22222222, fp32)"]
+
+
+def test_runs_of_one_name_have_their_own_rows_and_their_own_table_of_stages(tmp_path: Path, make_run, write_result) -> None:
+    for folder in ("first", "second"):
+        run = make_run(tmp_path / folder / "pocket")
+        for stage in ("base", "sft"):
+            write_result(run.evaluations() / stage, {"t": choice(0.5)}, stage, f"sha256:{folder}{stage}")
+    board = make_board(collect([tmp_path / "first", tmp_path / "second"]))
+    assert [row.name() for row in board.rows] == [
+        "first/pocket · BASE",
+        "first/pocket · SFT",
+        "second/pocket · BASE",
+        "second/pocket · SFT",
+    ]
+    assert [(grid.title.en, len(grid.heads)) for grid in stages(board)] == [("first/pocket", 3), ("second/pocket", 3)]
 
 
 def test_a_result_kept_elsewhere_joins_the_stage_with_the_same_weights(tmp_path: Path, make_run, write_result) -> None:

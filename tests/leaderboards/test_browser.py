@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-CATEGORIES = {name: {"n": 50, "accuracy": share} for name, share in (("STEM", 0.5), ("humanities", 0.25), ("other", 0.75))}
+CATEGORIES = {name: {"n": 50, "accuracy": share} for name, share in (("<b>STEM</b>", 0.5), ("humanities", 0.25), ("other", 0.75))}
 
 
 @pytest.fixture
@@ -113,6 +113,18 @@ def test_every_plot_is_saved_as_a_file(look, tmp_path: Path, kind: str, start: b
         saved = tmp_path / waited.value.suggested_filename
         waited.value.save_as(saved)
         assert saved.read_bytes().startswith(start)
+
+
+def test_tags_in_names_are_text_in_plots_and_in_their_files(look, tmp_path: Path) -> None:
+    page = look("#tab=plots")
+    figure = page.locator("#plot-categories-0")
+    figure.scroll_into_view_if_needed()
+    figure.locator(".plot svg .xtick").first.wait_for()
+    assert "<b>STEM</b>" in figure.locator(".xtick text").all_text_contents()
+    with page.expect_download() as waited:
+        figure.locator('[data-save="csv"]').click()
+    waited.value.save_as(tmp_path / "saved.csv")
+    assert ",<b>STEM</b>," in (tmp_path / "saved.csv").read_text()
 
 
 def test_plots_and_texts_follow_the_language_and_the_colours(look) -> None:

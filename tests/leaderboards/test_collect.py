@@ -31,10 +31,13 @@ def test_damaged_files_are_named_and_the_others_read(tmp_path: Path, make_run, w
     assert "cut/results.json" in found.damaged[1]
 
 
-def test_a_half_made_result_folder_is_passed_over(tmp_path: Path, write_result) -> None:
-    write_result(tmp_path / "good", {"t": choice(0.5)})
-    write_result(tmp_path / ".good.77.tmp", {"t": choice(0.5)})
-    assert [result.result.id for result in collect([tmp_path]).results] == ["good"]
+def test_a_half_made_result_folder_is_passed_over(tmp_path: Path, make_run, write_result) -> None:
+    for parent in (tmp_path / "results", make_run(tmp_path / "pocket").evaluations()):
+        write_result(parent / "good", {"t": choice(0.5)})
+        write_result(parent / ".good.77.tmp", {"t": choice(0.5)})
+        (parent / ".good.77.tmp" / "judging.json").write_text("{}")
+    found = collect([tmp_path / "results", tmp_path / "pocket"])
+    assert ([result.result.id for result in found.results], found.judgings) == (["good", "good"], [])
 
 
 def test_a_missing_folder_and_one_without_results_are_told_apart(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ import httpx
 import pandas as pd
 import pytest
 import yaml
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 from typer.testing import CliRunner
 
 from leaderboards.build import Leaderboard
 from leaderboards.cli import app
 from leaderboards.collect import collect
+from leaderboards.publish import plan
 from tests.leaderboards.conftest import choice
 
 FORBIDDEN: Any = httpx.Response(403, request=httpx.Request("POST", "https://hub.example"))
@@ -27,11 +28,15 @@ class Hub:
     given: dict[tuple[str, str], dict[str, bytes]] = {}
     made: list[dict[str, Any]] = []
     refusal: Exception | None = None
+    public: set[str] = set()
 
     def create_repo(self, repository: str, **how: Any) -> None:
         if self.refusal:
             raise self.refusal
         self.made.append({"repository": repository, **how})
+
+    def repo_info(self, repository: str, repo_type: str) -> Any:
+        return type("Info", (), {"private": repo_type not in self.public})
 
     def create_commit(self, repository: str, operations: list[Any], commit_message: str, repo_type: str) -> Any:
         files = {}
@@ -45,7 +50,7 @@ class Hub:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> type[Hub]:
     """A Hub in place of the real one."""
-    played = type("Played", (Hub,), {"given": {}, "made": [], "refusal": None})
+    played = type("Played", (Hub,), {"given": {}, "made": [], "refusal": None, "public": set()})
     monkeypatch.setattr("huggingface_hub.HfApi", played)
     return played
 
@@ -80,6 +85,15 @@ def test_figures_go_into_a_dataset_and_the_page_into_a_static_space(site: Path, 
     assert done.output.splitlines()[-1] == "published: https://hub.example/spaces/org/board"
 
 
+def test_private_figures_never_go_into_a_repository_that_is_public_already(site: Path, hub: type[Hub]) -> None:
+    hub.public = {"space"}
+    done = publish(site, "--private")
+    assert done.exit_code != 0
+    assert "the space org/board is there already, and public" in done.stderr
+    assert hub.given == {}
+    assert publish(site).exit_code == 0
+
+
 def test_a_dry_run_names_what_would_go_and_sends_nothing(site: Path, hub: type[Hub]) -> None:
     done = publish(site, "--dry-run")
     assert "secret.txt" not in done.output
@@ -93,6 +107,7 @@ def test_a_dry_run_names_what_would_go_and_sends_nothing(site: Path, hub: type[H
         (LocalTokenNotFoundError("no token"), "hf auth login"),
         (HfHubHTTPError("403 Forbidden", response=FORBIDDEN), "403 Forbidden"),
         (OSError("no route to host"), "no route to host"),
+        (HFValidationError("Cannot have -- or .. in repo_id: 'org/a..b'."), "Cannot have -- or .."),
     ],
 )
 def test_a_hub_that_refuses_is_told_in_one_sentence(site: Path, hub: type[Hub], refusal: Exception, expected: str) -> None:
@@ -101,6 +116,11 @@ def test_a_hub_that_refuses_is_told_in_one_sentence(site: Path, hub: type[Hub], 
     assert done.exit_code != 0
     assert expected in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_name_of_digits_is_a_title_all_the_same(site: Path) -> None:
+    [_, space] = plan(site, "hf:org/2026")
+    assert yaml.safe_load(space.readme.split("---")[1])["title"] == "2026"
 
 
 def test_a_folder_without_a_site_is_refused(tmp_path: Path, hub: type[Hub]) -> None:

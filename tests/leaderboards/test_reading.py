@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from leaderboards.reading import read
 from modelkit.errors import DataError
 from tests.leaderboards.conftest import choice
 
-LIGHTEVAL = {
+LIGHTEVAL: dict[str, Any] = {
     "config_general": {"model_name": "org/model", "model_dtype": "torch.bfloat16", "start_time": 12.5},
     "results": {
         "leaderboard|mmlu:anatomy|5|0": {"acc": 0.25, "acc_stderr": 0.05},
@@ -128,3 +129,51 @@ def test_a_file_that_lm_eval_itself_wrote_is_read_group_by_group() -> None:
     assert (sums.kind, sums.methods["exact_match (first-number)"].value, sums.methods["exact_match (first-number)"].n) == ("answer", 0.0, 3)
     assert (prose.kind, prose.methods["bits_per_byte"].value) == ("text", pytest.approx(5.965, abs=1e-3))
     assert prose.methods["bits_per_byte"].ci95 is None
+
+
+def test_other_weights_under_one_name_are_other_models(tmp_path: Path) -> None:
+    [file] = (Path(__file__).parent / "data").glob("results_*.json")
+    content = json.loads(file.read_text())
+    configs = [{}, {"model_revision": "step1000"}, {"model_args": "pretrained=./model,load_in_4bit=True"}]
+    for place, more in enumerate(configs):
+        (tmp_path / f"results_{place}.json").write_text(json.dumps({**content, "config": content["config"] | more}))
+    revised = {**LIGHTEVAL, "config_general": {**LIGHTEVAL["config_general"], "model_config": {"revision": "step5"}}}
+    (tmp_path / "results_lighteval.json").write_text(json.dumps(revised))
+    rows = make_board(collect([tmp_path])).rows
+    assert sorted((row.fingerprint.removeprefix("unverified:"), row.dtype) for row in rows) == [
+        ("./model", "4bit"),
+        ("./model", "float32"),
+        ("./model@step1000", "float32"),
+        ("org/model@step5", "bfloat16"),
+    ]
+
+
+def test_a_system_instruction_makes_another_column(tmp_path: Path) -> None:
+    [file] = (Path(__file__).parent / "data").glob("results_*.json")
+    content = json.loads(file.read_text())
+    board = make_board(collect([file]))
+    for place, sha in enumerate((None, "5f1b")):
+        (tmp_path / f"results_{place}.json").write_text(json.dumps({**content, "system_instruction_sha": sha}))
+    both = make_board(collect([tmp_path]))
+    assert (len(both.rows), len(both.columns)) == (1, 2 * len(board.columns))
+
+
+def test_an_average_over_other_prompts_makes_another_column(tmp_path: Path) -> None:
+    (tmp_path / "summary_1.csv").write_text(OPENCOMPASS)
+    (tmp_path / "summary_2.csv").write_text(OPENCOMPASS.replace("a1b2c3", "ffffff").replace("alpha,beta", "gamma,delta"))
+    columns = make_board(collect([tmp_path])).columns
+    assert sorted(column.task for column in columns) == ["gsm8k@opencompass", "mmlu@opencompass", "mmlu@opencompass"]
+
+
+def test_what_lm_eval_says_of_a_metric_decides_which_value_is_best(tmp_path: Path) -> None:
+    [file] = (Path(__file__).parent / "data").glob("results_*.json")
+    for place, bias in enumerate((0.5, 0.75)):
+        content = json.loads(file.read_text()) | {"model_name": f"model-{place}", "group_subtasks": {}, "groups": {}}
+        content["results"] = {"tiny_prose": {"pct_stereotype,none": bias}}
+        content["higher_is_better"] = {"tiny_prose": {"pct_stereotype": False}}
+        (tmp_path / f"results_{place}.json").write_text(json.dumps(content))
+    board = make_board(collect([tmp_path]))
+    assert [(row.fingerprint, cells[0].best) for row, cells in zip(board.rows, board.cells, strict=True) if cells[0]] == [
+        ("unverified:model-0", True),
+        ("unverified:model-1", False),
+    ]

@@ -125,3 +125,15 @@ def test_the_columns_that_rank_stand_first(tmp_path: Path, make_run, write_resul
         ["50.0 % ★", "–", "50.0 %", "–"],
         ["50.0 % ★", "–", "–", "50.0 %"],
     ]
+
+
+def test_a_score_by_another_reward_model_is_new_and_changes_none(tmp_path: Path, write_result) -> None:
+    def reward(judge: str, value: float) -> dict[str, object]:
+        method = {"value": value, "n": 9, "metric": "reward"}
+        return {"kind": "reward", "data": "sha256:d", "methods": {"reward": method}, "reward_model": f"sha256:{judge}"}
+
+    write_result(tmp_path / "results" / "one", {"pocket.reward": reward("one", 0.5)})
+    Leaderboard.of(collect([tmp_path / "results"])).write(tmp_path / "site")
+    write_result(tmp_path / "results" / "two", {"pocket.reward": reward("two", 0.25)})
+    found = Leaderboard.of(collect([tmp_path / "results"]), last=tmp_path / "site" / "leaderboard.json")
+    assert [row.fields[1].lines[0].en for row in found.sections[-1].grids[0].rows if row.fields[1]] == ["new"]

@@ -151,6 +151,15 @@ def test_one_can_read_all_votes_while_others_are_added(store: Store) -> None:
     assert [first.id, *(one.id for one in reading)] == [f"vote-{number}" for number in range(1200)]
 
 
+def test_a_store_that_too_many_use_at_once_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leaderboards.votes.store._BUSY_SECONDS", 0.05)
+    store = Store(f"sqlite:///{tmp_path / 'votes.sqlite'}")
+    store.add(vote(1))
+    with pytest.raises(UserError, match="too many are using it at once"):
+        _ = [next(reading) for reading in [store.votes() for _ in range(50)]]
+    store.close()
+
+
 def test_many_processes_and_threads_write_at_once_and_no_vote_is_lost(url: str) -> None:
     writers = [writer(url, start, start + 20) for start in (0, 20, 40)]
     store = Store(url)  # all of them may find that there are no tables yet
@@ -202,6 +211,21 @@ def test_what_is_deleted_is_gone_from_the_files(tmp_path: Path) -> None:
     store.keep(conversation(prompt="a secret that somebody typed"))
     assert any(b"a secret" in file.read_bytes() for file in tmp_path.iterdir())
     store.delete(["vote-1", "chat-1"])
+    assert not any(b"a secret" in file.read_bytes() for file in tmp_path.iterdir())
+    store.close()
+
+
+def test_a_deletion_that_a_reader_holds_up_says_so_and_is_finished_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leaderboards.votes.store._BUSY_SECONDS", 0.05)
+    store = Store(f"sqlite:///{tmp_path / 'votes.sqlite'}")
+    for number in range(2):
+        store.add(vote(number, a="a secret that somebody typed"))
+    reading = store.votes()
+    next(reading)
+    with pytest.raises(UserError, match="deleted: 2, but the log of .* delete them again"):
+        store.delete(["vote-0", "vote-1"])
+    assert [one.id for one in reading] == ["vote-1"]
+    assert store.delete(["vote-0", "vote-1"]) == 0
     assert not any(b"a secret" in file.read_bytes() for file in tmp_path.iterdir())
     store.close()
 

@@ -50,6 +50,13 @@ def test_nobody_gets_more_than_the_burst_and_what_time_brings(gaps: list[float],
     assert admitted <= burst + (clock.now - Clock.now) * per_minute / 60 + 1e-6
 
 
+def test_who_only_looks_how_long_to_wait_is_not_counted() -> None:
+    rates = Rates(1, clock=lambda: 0.0)
+    assert [rates.wait("ann") for _ in range(3)] == [0.0] * 3
+    assert rates.take("ann") == 0.0
+    assert rates.wait("ann") == rates.take("ann") == 60.0
+
+
 def test_what_a_session_may_ask_is_less_than_an_address_may() -> None:
     admission = Admission(per_address=PER_SESSION + 1)
     assert all(admission.wait("one", "198.51.100.7") == 0.0 for _ in range(PER_SESSION))
@@ -69,6 +76,7 @@ def test_addresses_have_names_that_only_this_process_knows() -> None:
     assert here.name("198.51.100.7") == here.name("198.51.100.7") != here.name("198.51.100.8")
     assert here.name("198.51.100.7") != Addresses().name("198.51.100.7")
     assert here.name("2001:db8:1:2::1") == here.name("2001:db8:1:2:ffff::9") != here.name("2001:db8:1:3::1")
+    assert here.name("::ffff:198.51.100.7") == here.name("198.51.100.7") != here.name("::ffff:198.51.100.8")
     assert "198" not in here.name("198.51.100.7")
     assert here.name("no address")
 

@@ -159,6 +159,23 @@ def test_everything_but_the_health_check_asks_for_the_key(models: Models) -> Non
     asyncio.run(ask())
 
 
+def test_passwords_cannot_be_tried_out_at_leisure(models: Models) -> None:
+    def told(password: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer ann:{password}"}
+
+    async def ask() -> list[int]:
+        service = Service(models, credentials=Credentials((("ann", "secret"),)))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(create(service)), base_url="http://test") as client:
+            unsaid = [(await client.get("/v1/models")).status_code for _ in range(20)]
+            assert set(unsaid) == {401}
+            assert (await client.get("/v1/models", headers=told("secret"))).status_code == 200
+            return [(await client.get("/v1/models", headers=told(word))).status_code for word in [*map(str, range(30)), "secret"]]
+
+    codes = asyncio.run(ask())
+    assert codes.count(401) <= 11
+    assert codes[-1] == 429
+
+
 def test_rewards_are_the_reward_models_own(models: Models) -> None:
     replies = ["Twelve.", "十二。", "I don't know."]
     conversations = [[*ASK, {"role": "assistant", "content": reply}] for reply in replies]

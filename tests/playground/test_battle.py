@@ -207,6 +207,23 @@ def test_nothing_is_revealed_and_the_vote_can_be_cast_again_when_it_was_not_kept
     assert arena.battle.phase == "revealed"
 
 
+@pytest.mark.parametrize("stage", ["base", "sft", "rm"])
+def test_weights_that_came_after_the_replies_get_no_vote(stage: str, finished_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished_run, tmp_path / "pocket")
+    for unused in ("rl", "critic"):
+        shutil.rmtree(run / unused, ignore_errors=True)
+    models, arena, ballot = Models([tmp_path], 1 << 30), Arena(), Ballot()
+    played(arena, models)
+    config = run / stage / "config.json"
+    config.write_text(config.read_text() + "\n")  # as a new checkpoint under the old name
+    with pytest.raises(UserError, match="trained anew"):
+        arena.choose("a", models, ballot)
+    assert (ballot.votes, arena.vote) == ([], None)
+    played(arena, models)
+    arena.choose("a", models, ballot)
+    assert len(ballot.votes) == 1
+
+
 def test_of_many_clicks_at_once_one_counts(models: Models) -> None:
     arena, ballot = Arena(), Ballot()
     played(arena, models)

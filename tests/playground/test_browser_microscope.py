@@ -29,8 +29,10 @@ def test_a_token_shows_what_else_could_stand_there_and_a_checkpoint_goes_on(
     page.keyboard.press("Enter")
     page.locator(".pg-alternatives tbody tr").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.locator("#pg-microscope-prompt textarea").fill("Something else")
     page.locator(".pg-alternatives tr:not(:has(small)) [data-pg-alternative]").first.click()
     page.wait_for_function("was => document.querySelector('#pg-microscope-reply textarea').value !== was", arg=before)
     page.locator(".pg-alternatives").wait_for(state="detached")
+    assert page.locator("#pg-microscope-prompt textarea").input_value() == "What is 1 plus 2?"  # what the reply was written to
     assert page.locator(".pg-sparks figure").count() == 3
     assert page.locator(".pg-removed tbody tr").count() >= 1

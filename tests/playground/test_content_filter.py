@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from modelkit.errors import UserError
 from playground.guard.content_filter import BUILTIN, MASK, VARIABLE, WordFilter
 
-FEW = WordFilter(["fuck", "piece of shit", "kill yourself", "他妈的", "傻逼", "3p 视频"])
+FEW = WordFilter(["fuck", "piece of shit", "kill yourself", "i'll hit you", "他妈的", "傻逼", "3p 视频"])
 
 
 def ideograph(symbol: str) -> bool:
@@ -72,6 +72,7 @@ def _ungapped(spelt: str) -> str:
         ("kill\nyourself", "▮▮▮▮\n▮▮▮▮▮▮▮▮"),
         ("你他妈的说什么", "你▮▮▮说什么"),
         ("他 妈 的", "▮ ▮ ▮"),
+        ("I’ll hit you, I'LL hit you", "▮▮▮▮ ▮▮▮ ▮▮▮, ▮▮▮▮ ▮▮▮ ▮▮▮"),
         ("看3P视频吗", "看3P视频吗"),
         ("看3p 视 频吗", "看▮▮ ▮ ▮吗"),
         ("fuck傻逼fuck", "▮▮▮▮▮▮▮▮▮▮"),

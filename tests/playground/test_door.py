@@ -69,6 +69,9 @@ def test_only_the_routes_that_the_page_uses_are_open() -> None:
         "//config/x",
         "/api/predict",
         "/ranks",
+        "/gradio_api/file=http://192.0.2.1/a.html",
+        "/file=https://192.0.2.1/a.html",
+        "/gradio_api/heartbeat/" + "x" * 65,
     ):
         refused = asked(door(), ("GET", path, {}))[0]
         assert (refused.status_code, refused.json()) == (404, {"detail": "There is nothing here."}), path
@@ -107,9 +110,24 @@ def test_a_body_may_be_so_large_and_no_larger_however_it_comes() -> None:
     ],
 )
 def test_nothing_is_fetched_from_an_address_that_somebody_sends(body: bytes) -> None:
-    for headers in ({"content-type": "application/json"}, {}):
+    for headers in ({"content-type": "application/json"}, {"content-type": "Application/JSON"}, {}):
         refused = asked(door(), ("POST", "/gradio_api/run/x", {"content": body, "headers": headers}))[0]
         assert (refused.status_code, refused.json()) == (400, {"detail": t("en", "door.address")})
+
+
+def test_a_sessions_name_may_be_so_long() -> None:
+    for length, status in ((64, 200), (65, 400)):
+        body = {"data": [], "session_hash": "x" * length}
+        assert asked(door(), ("POST", "/gradio_api/run/x", {"json": body}))[0].status_code == status
+
+
+def test_files_are_taken_where_something_can_be_trained_and_not_too_many_of_them() -> None:
+    upload = ("POST", "/gradio_api/upload", {"content": b"x"})
+    assert asked(page(Middleware(Door, upload_bytes=0)), upload)[0].status_code == 404
+    codes = [answer.status_code for answer in asked(door(), *[upload] * 30)]
+    assert 200 in codes
+    assert codes.count(200) <= 11
+    assert codes[-1] == 429
 
 
 def test_what_is_said_about_addresses_and_files_that_were_uploaded_go_through() -> None:
@@ -204,7 +222,20 @@ def test_a_name_and_its_password_open_the_page_until_one_logs_out() -> None:
     form = {"data": {"username": "ann", "password": "secret"}, "headers": {"accept": "text/html"}}
     sent_back = asked(guarded(), ("POST", "/login", form))[0]
     assert (sent_back.status_code, sent_back.headers["location"]) == (303, "./")
-    assert all(word in sent_back.headers["set-cookie"] for word in ("HttpOnly", "Secure", "SameSite=none"))
+    assert all(word in sent_back.headers["set-cookie"] for word in ("HttpOnly", "Secure", "SameSite=lax"))
+
+
+def test_no_other_site_speaks_for_who_has_logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    sites = ("same-origin", "none", "same-site", "cross-site")
+    answers = asked(door(), *[("POST", "/gradio_api/run/x", {"headers": {"sec-fetch-site": site}}) for site in sites])
+    assert [answer.status_code for answer in answers] == [200, 200, 403, 403]
+    assert answers[-1].json() == {"detail": t("en", "door.elsewhere")}
+    link = ("GET", "/", {"headers": {"sec-fetch-site": "cross-site"}})
+    assert asked(door(), link)[0].status_code == 200
+    monkeypatch.setenv("SPACE_ID", "somebody/playground")
+    form = {"data": {"username": "ann", "password": "secret"}}
+    for answer in asked(guarded(), ("POST", "/login", form), ("GET", "/logout", {})):
+        assert all(word in answer.headers["set-cookie"] for word in ("Secure", "SameSite=none", "Partitioned"))
 
 
 def test_a_cookie_is_believed_by_servers_with_the_same_passwords_only_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,13 +24,18 @@ USUAL = ChatSettings()
 
 
 class _Answers(BaseHTTPRequestHandler):
-    """Streams ``three`` in two chunks for every sample; a model called ``broken`` is an error that tells secrets."""
+    """Streams ``three`` in two chunks for every sample; a model called ``broken`` is an error that tells secrets, and one called ``silent``
+    says nothing until it is let go."""
 
     heard: list[dict[str, Any]] = []
+    let_go = threading.Event()
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.heard.append({**body, "key": self.headers["authorization"]})
+        if body["model"] == "silent":
+            self.let_go.wait(30)
+            self.let_go.set()
         self.send_response(400 if body["model"] == "broken" else 200)
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
@@ -50,9 +55,11 @@ class _Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def address() -> Iterator[str]:
     _Answers.heard.clear()
+    _Answers.let_go.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    _Answers.let_go.set()
     server.shutdown()
     server.server_close()
 
@@ -81,6 +88,13 @@ def test_the_best_of_several_samples_is_shown(models: Models, address: str) -> N
 def test_what_a_server_says_of_its_troubles_stays_in_the_log(models: Models, address: str) -> None:
     reply = final(models, Served.parse(f"Other=broken@{address}", None))
     assert reply.error == "Other doesn't answer; the server's log says why."
+
+
+def test_a_visitor_who_stops_a_silent_server_does_not_wait_for_it(models: Models, address: str) -> None:
+    served = Served.parse(f"Other=silent@{address}", None)
+    *_, last = Writers(models, (served,)).write(served.id, ASK, USUAL, lambda: bool(_Answers.heard))
+    assert (last.phase, last.finish) == ("done", "cancelled")
+    assert not _Answers.let_go.is_set()
 
 
 def test_a_visitor_can_name_no_endpoint(models: Models, address: str) -> None:

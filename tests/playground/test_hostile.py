@@ -106,6 +106,7 @@ def test_no_path_leads_out_of_the_page(page: Page, finished_run: Path, tmp_path:
         "/gradio_api/file=\\..\\app.py",
         "/gradio_api/file=/proc/self/environ",
         "/gradio_api/file=http://127.0.0.1:1/",
+        "/gradio_api/file=https://192.0.2.1/",
         "/gradio_api/file=file:///etc/passwd",
         f"/static/{up}etc/passwd",
         f"/assets/..%2f..%2f..%2f{up}etc/passwd",
@@ -130,8 +131,8 @@ def test_a_body_that_is_too_large_or_no_body_at_all_is_refused_in_a_sentence(pag
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     chunked = {"content-type": "application/json", "transfer-encoding": "chunked"}
     assert raw(address, "POST", "/gradio_api/run/begin", chunk * 40 + b"0\r\n\r\n", **chunked)[0] == 413
-    files = {"files": ("a.jsonl", b"x" * (40 << 20))}
-    assert httpx.post(f"{address}gradio_api/upload", files=files, timeout=60).status_code == 413
+    files = {"files": ("a.jsonl", b"x")}
+    assert httpx.post(f"{address}gradio_api/upload", files=files, timeout=60).status_code == 404
     nowhere = b'{"data": [], "fn_index": -1, "session_hash": "s"}'
     for body in (b"", b"{", b"[]", b"null", b'{"data": {}}', nowhere, b"\xff\xfe", b"[" * 10**5):
         status, text = raw(address, "POST", "/gradio_api/queue/join", body, **{"content-type": "application/json"})
@@ -285,7 +286,6 @@ def test_nobody_gets_at_anything_without_a_password(page: Page) -> None:
         ("POST", "/gradio_api/queue/join"),
         ("POST", "/gradio_api/call/begin"),
         ("POST", "/gradio_api/run/stop"),
-        ("POST", "/gradio_api/upload"),
         ("POST", "/gradio_api/cancel"),
     ):
         assert raw(address, method, path, b"{}" if method == "POST" else b"")[0] == 401, path

@@ -143,7 +143,14 @@ def test_a_file_is_shown_with_what_would_be_learnt_and_nothing_in_it_is_markup(t
     assert "&lt;img src=x onerror" in shown.split("<ins>")[1]
     assert not [tag for tag in ("<script", "<img", "<b>evil") if tag in shown]
     assert str(tmp_path) not in shown
+    assert "1 rows" in shown
     assert "1 bad" in shown
+
+
+def test_what_is_remembered_of_a_file_is_not_its_rows(files: dict[str, Path]) -> None:
+    report = datasets.look("chats.jsonl", files["chats.jsonl"], None)
+    assert report.loaded.rows == report.loaded.places == []
+    assert report.usable[report.kind] == len(report.lengths) > 0
 
 
 def test_a_file_that_can_not_be_read_is_called_by_its_name(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -44,6 +46,7 @@ class Pretended:
     def __init__(self, run: Path, pid: int | None = None) -> None:
         self.run, self.pid = run, pid
         self.failure: str | None = None
+        self.asked = False
 
     @property
     def running(self) -> bool:
@@ -55,9 +58,9 @@ class Pretended:
         (self.run / "logs").mkdir(exist_ok=True)
 
     def ask_to_stop(self) -> None:
-        pass
+        self.asked = True
 
-    def stop(self) -> None:
+    def see_out(self) -> None:
         self.end("stopped")
 
     def end(self, state: str, failure: str | None = None) -> None:
@@ -175,6 +178,36 @@ def test_nothing_begins_beside_the_pages_own_training(pretended: None, tmp_path:
     others = 0
     jobs._tick()
     assert jobs.state("mine") == "running"
+
+
+def test_all_trainings_are_asked_to_stop_before_one_is_waited_for(pretended: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = Jobs(tmp_path, 2)
+    order(jobs, "a")
+    order(jobs, "b")
+    at_work = [Pretended.alive[jobs.run(name)] for name in ("a", "b")]
+    asked: list[list[bool]] = []
+    monkeypatch.setattr(Pretended, "see_out", lambda self: asked.append([one.asked for one in at_work]))
+    jobs.close()
+    assert asked == [[True, True], [True, True]]
+
+
+def test_a_full_disk_takes_no_training_and_says_so(pretended: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = Jobs(tmp_path, 1)
+    monkeypatch.setattr(shutil, "copyfile", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device", "/inside")))
+    with pytest.raises(UserError, match=r"can't be kept here \(No space left on device\): tell") as refused:
+        jobs.submit(Job(name="mine", submitted=0.0), recipe(), {"pairs.jsonl": tmp_path / "pairs.jsonl"})
+    assert "/inside" not in str(refused.value)
+    assert jobs.ordered() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_runs_has_one_queue(tmp_path: Path) -> None:
+    first, second = Jobs(tmp_path, 1), Jobs(tmp_path, 1)
+    first.claim()
+    with pytest.raises(UserError, match="another page takes trainings"):
+        second.claim()
+    first.close()
+    second.claim()
 
 
 def test_a_job_whose_folder_the_operator_has_deleted_is_forgotten(pretended: None, tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ def test_the_page_is_made_anew_only_when_a_result_or_a_vote_is_new(tmp_path: Pat
     first = board.page()
     assert "50.0 %" in first.html
     assert board.page() is first
+    evaluated(tmp_path / "pocket", ".b.77.tmp", 0.75)  # half-made: it will be renamed any moment
+    assert board.page() is first
     evaluated(tmp_path / "pocket", "b", 0.75)
     second = board.page()
     assert second.version != first.version

@@ -136,11 +136,28 @@ def test_sft_and_rl_are_compared_at_first_and_the_second_can_write(models: Model
     assert write(models, AFTER, PROMPT) == write(models, AFTER, PROMPT)
 
 
+def test_checkpoints_with_vocabularies_of_different_sizes_are_refused(models: Models) -> None:
+    models.language(models.entry(BEFORE)).model.resize_token_embeddings(1000)
+    with pytest.raises(UserError, match="vocabularies of different sizes"):
+        examine(models, BEFORE, AFTER, PROMPT, REPLY)
+
+
+def test_only_what_ends_a_reply_is_called_its_end(models: Models, reading: Reading) -> None:
+    tokenizer = models.language(models.entry(AFTER)).tokenizer
+    assert [token.ends for token in reading.tokens] == [False] * (len(reading.tokens) - 1) + [True]
+    for token in reading.tokens:
+        assert [other.ends for other in token.alternatives] == [other.token == tokenizer.eos_token_id for other in token.alternatives]
+    shown = card("en", reading, ("SFT", "RL"))
+    assert shown.count("⟨end⟩") == 1
+    tag = Token(7, "<b>", -1.0, -1.0, 0.0, (Alternative(7, "<b>", -1.0, -1.0),))
+    assert "⟨end⟩" not in card("en", Reading(BEFORE, AFTER, PROMPT, (), (tag,)), ("SFT", "RL"))
+
+
 def test_the_card_escapes_what_models_say_and_tells_direction_without_colour() -> None:
     evil = Alternative(7, "<img>", -3.0, -1.0)
     token = Token(7, "<img>", -3.0, -1.0, 0.25, (evil,), None, 1.0)
     down = Token(8, "b", -1.0, -3.0, 0.25, (Alternative(8, "b", -1.0, -3.0),), None, 1.5)
-    shown = card("en", Reading(BEFORE, AFTER, (), (token, down), 1.5, "<rm>"), ("<SFT>", "RL"))
+    shown = card("en", Reading(BEFORE, AFTER, PROMPT, (), (token, down), 1.5, "<rm>"), ("<SFT>", "RL"))
     assert "<img" not in shown
     assert "<SFT>" not in shown
     assert "<rm>" not in shown
@@ -148,7 +165,7 @@ def test_the_card_escapes_what_models_say_and_tells_direction_without_colour() -
     assert "pg-unlikelier" in shown
     assert "+0.00 nats" in shown
     assert "0.50 nats" in shown
-    offered = alternatives("zh", Reading(BEFORE, AFTER, (), (token, down)), 0, ("<SFT>", "RL"))
+    offered = alternatives("zh", Reading(BEFORE, AFTER, PROMPT, (), (token, down)), 0, ("<SFT>", "RL"))
     assert "<img" not in offered
     assert 'data-pg-alternative="0.7.1"' in offered
     assert "5.0 %" in offered

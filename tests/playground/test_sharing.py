@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from leaderboards.votes.store import Store
+from playground.chat.boards import Boards
 from playground.chat.conversation import Board
 from playground.chat.settings import ChatSettings
 from playground.chat.sharing import conversations, names
@@ -32,3 +40,28 @@ def test_what_was_stopped_or_failed_is_not_kept() -> None:
     board.stop()
     assert list(conversations(board, "visitor", "Keep it.", 5.0, str)) == []
     assert list(conversations(Board(), "visitor", "Keep it.", 5.0, str)) == []
+
+
+def test_nothing_is_kept_of_who_switches_off_while_it_is_being_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gradio as gr
+
+    from playground.ui.sharing import Sharing
+
+    store, boards = Store(f"sqlite:///{tmp_path / 'votes.sqlite'}"), Boards()
+    request: Any = SimpleNamespace(session_hash="visitor", cookies={}, headers={})
+    chat(boards.of("visitor"), "One?", ChatSettings())
+    with gr.Blocks():
+        switch: Any = Sharing(SimpleNamespace(boards=boards), store, gr.I18n())  # type: ignore[arg-type]
+    monkeypatch.setattr(switch, "_fingerprint", str)
+    name, _ = switch._switch(True, "", request)
+    assert names(name)[0] in switch._keep(name, request)
+    assert len(list(store.conversations())) == 2
+
+    def switch_off(checkpoint: str) -> str:
+        switch._switch(False, name, request)
+        return checkpoint
+
+    monkeypatch.setattr(switch, "_fingerprint", switch_off)
+    switch._keep(name, request)
+    assert list(store.conversations()) == []
+    store.close()

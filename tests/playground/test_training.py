@@ -64,9 +64,21 @@ def test_a_failed_trainer_leaves_its_sentence_and_can_be_tried_again(settings: S
     wait_until(lambda: trainer.failure)
     assert trainer.failure == "the recipe is broken: mend it."
     recipe.write_text("mended")
-    assert (trainer.start(), trainer.failure) == (True, None)
+    assert (trainer.try_again(), trainer.failure) == (True, None)
     wait_until(lambda: progress_state(settings) == "running")
     trainer.stop()
+
+
+def test_a_visitor_can_try_again_but_not_order_the_pages_own_training(settings: Settings) -> None:
+    trainer = Trainer(settings)
+    assert not trainer.try_again()
+    assert list(settings.runs.iterdir()) == []
+
+
+def test_a_visitors_training_that_has_the_recipes_name_is_not_the_pages_own(settings: Settings) -> None:
+    atomic.write_json(settings.runs / "pocket" / "job.json", {})
+    atomic.write_json(settings.runs / "pocket" / "progress.json", {"state": "stopped"})
+    assert not Trainer(settings).due(registry(settings))
 
 
 def test_nothing_is_due_without_a_recipe_or_with_other_checkpoints_at_hand(settings: Settings) -> None:

@@ -9,7 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
+import httpx
 import pytest
 
 from leaderboards.votes.store import Store
@@ -129,6 +131,15 @@ def test_a_dataset_that_is_public_or_out_of_reach_is_one_sentence(server: Server
     hub.broken = True
     with pytest.raises(UserError, match="Connection refused; check its name and HF_TOKEN"):
         server("two")
+
+
+@pytest.mark.parametrize(("error", "said"), [(httpx.ConnectError("no such host"), "no such host"), (httpx.ReadTimeout(""), "ReadTimeout")])
+def test_a_network_that_is_down_is_one_sentence(
+    server: Server, hub: Hub, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    monkeypatch.setattr(hub, "dataset_info", Mock(side_effect=error))
+    with pytest.raises(UserError, match=f"{said}; check its name"):
+        server("one")
 
 
 def test_a_hub_that_is_gone_at_the_end_stops_nobody(server: Server, hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
