@@ -103,7 +103,7 @@ def _task_score(task: Task, found: dict[str, list[Sample]], entries: Entries, pr
             "shots": task.shots,
             "shots_used": (next(iter(scores.values())).model_extra or {})["shots_used"],
             "chat": prepared.settings.chat,
-            "chance": chance(items),
+            "chance": chance(items, task.protocol.official),
             "majority": majority(items, task.protocol.official),
             "majority_by_subject": majorities(items, task.protocol.official),
             "average": task.protocol.official,
@@ -127,7 +127,7 @@ def _score(task: Task, name: str, samples: Sequence[Sample], chat: bool) -> Meth
             further |= {"official": None, "unofficial": reasons}
         if len(own) < len(samples):
             further["permutation"] = robustness(samples)
-        guessing = chance(task.items)
+        guessing = chance([item for item in task.items if shift_of(item.id) == 0], task.protocol.official)
         if score.value is not None and guessing is not None:
             further["over_chance"] = chance_normalised(score.value, guessing)
         score = score.model_copy(update=further)

@@ -153,7 +153,7 @@ def compare(
     common: Annotated[bool, typer.Option("--common", help="Compare the questions both have, where data or questions differ.")] = False,
     flips: Annotated[int, typer.Option(min=0, help="List so many questions that one answers right and the other wrong.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write all of these questions to a .jsonl or .csv file.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
 ) -> None:
     """Compare two results question by question: exact McNemar tests, bootstrap intervals, flipped answers."""
     with one_sentence():

@@ -24,21 +24,26 @@ def earned(sample: Sample) -> float:
     return sample.item.points * (1.0 if sample.correct else credit(sample.item, sample.prediction))
 
 
-def chance(questions: Sequence[Question]) -> float | None:
-    """What guessing is expected to score over all questions: a letter, or any letters at all where several may be right.
+def chance(questions: Sequence[Question], average: Average) -> float | None:
+    """What guessing is expected to score: a letter, or any letters at all where several may be right.
 
     A question without options can't be guessed. ``None`` when no question has a public answer.
+
+    :param average: over questions (micro), subjects (macro) or points, as the score is that this is held beside.
     """
-    known = [question for question in questions if question.gold]
-    return sum(map(_guess, known)) / len(known) if known else None
+    subjects = _known(questions)
+    if not subjects:
+        return None
+    if average == "macro":
+        return sum(sum(map(_guess, own)) / len(own) for own in subjects.values()) / len(subjects)
+    known = [question for own in subjects.values() for question in own]
+    weights = [question.points if average == "points" else 1.0 for question in known]
+    return sum(weight * _guess(question) for weight, question in zip(weights, known, strict=True)) / sum(weights)
 
 
 def majority(questions: Sequence[Question], average: Average) -> float | None:
     """What always giving the same answer scores, the best one of each subject. ``None`` when no question has a public answer."""
-    subjects: dict[str, list[Question]] = {}
-    for question in questions:
-        if question.gold:
-            subjects.setdefault(question.subject, []).append(question)
+    subjects = _known(questions)
     if not subjects:
         return None
     if average == "points":
@@ -53,11 +58,17 @@ def majority(questions: Sequence[Question], average: Average) -> float | None:
 
 def majorities(questions: Sequence[Question], average: Average) -> dict[str, float]:
     """:func:`majority` subject by subject; subjects without public answers are left out."""
+    found = {subject: majority(own, average) for subject, own in _known(questions).items()}
+    return {subject: share for subject, share in found.items() if share is not None}
+
+
+def _known(questions: Sequence[Question]) -> dict[str, list[Question]]:
+    """The questions with a public answer by subject."""
     subjects: dict[str, list[Question]] = {}
     for question in questions:
-        subjects.setdefault(question.subject, []).append(question)
-    found = {subject: majority(own, average) for subject, own in subjects.items()}
-    return {subject: share for subject, share in found.items() if share is not None}
+        if question.gold:
+            subjects.setdefault(question.subject, []).append(question)
+    return subjects
 
 
 def _answers(questions: Sequence[Question]) -> set[str]:

@@ -92,7 +92,10 @@ def plan(wanted: Wanted, candidate: Candidate) -> Plan:
             _add_suite(made, name, wanted, candidate)
     if not made.tasks:
         raise UserError("no task fits this checkpoint: " + "; ".join(f"{name}: {reason}" for name, reason in made.left_out.items()) + ".")
-    once = {task.name: task for task in made.tasks}
+    once: dict[str, Task] = {}
+    for task in made.tasks:
+        if once.setdefault(task.name, task) != task:
+            raise UserError(f"two different tasks are called {task.name}: give one another name in its task.yaml, or measure it apart.")
     made.tasks = [narrowed(task, wanted.subjects, wanted.limit) for task in once.values()]
     return made
 

@@ -82,6 +82,13 @@ def checked(
     return questions, findings
 
 
+def check_shots(shots: Sequence[Question]) -> None:
+    """:raises DataError: when one of them has a fault, so that it would show a wrong answer, or none."""
+    for question in shots:
+        if question.fault:
+            raise DataError(f"dev row {question.id} can't be a shot ({question.fault}): mend the file, or use --shots 0.")
+
+
 def _gold(entry: Entry, kind: Kind) -> tuple[str, str]:
     """(the answer, what is wrong with it)."""
     gold = entry.gold

@@ -43,12 +43,13 @@ def is_right(ladder: str, question: Question, prediction: str | None) -> bool:
     """Whether *prediction* is the gold answer: the letter, the same set of letters, or for cloze an equal answer.
 
     The benchmarks' ladders compare cloze answers as MATH does (:func:`~evalkit.math_equality.same_normal_form`), the robust one by
-    value.
+    value. The dollars around a formula don't matter on either side: AGIEval's few-shot ladder keeps them, its other ones drop them.
     """
     if prediction is None:
         return False
     if question.kind == "cloze":
-        return (equal_answers if ladder == "robust" else same_normal_form)(prediction, question.gold.strip().strip("$"))
+        answer, gold = (text.strip().strip("$") for text in (prediction, question.gold))
+        return (equal_answers if ladder == "robust" else same_normal_form)(answer, gold)
     return set(prediction) == set(question.gold)
 
 

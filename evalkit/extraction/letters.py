@@ -49,6 +49,8 @@ def stated_letters(reply: str, options: Sequence[str]) -> str | None:
 
 
 def _stated(text: str, options: Sequence[str], several: bool) -> str:
+    if whole := _whole(text, options):
+        return whole
     known = phrases(len(options))
     labels = set(known.label.findall(text))
     opening = [known.opening] if len(labels) < 2 else []
@@ -96,6 +98,12 @@ def _repeated(text: str, options: Sequence[str]) -> str:
     found = {option for option in occurring(text, by_text) if option in lines or _WORDY.search(option)}
     standing = [option for option in found if not _denied(text, text.casefold().find(option.casefold()))]
     return _sorted(by_text[option] for option in standing) if len(found) < len(options) else ""
+
+
+def _whole(text: str, options: Sequence[str]) -> str:
+    """The letter of the one option that is all the reply says, whatever letters and formulas stand in it."""
+    found = [letter for option, letter in _by_text(options).items() if option.strip(" .") == text.strip(" .")]
+    return found[0] if len(found) == 1 else ""
 
 
 def _by_text(options: Sequence[str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from evalkit.types import Question
 
 ABCD = "([ABCD])"
+_SEVEN = 7  # options of GAOKAO's cloze test, which its script reads apart
 
 
 def helm(reply: str, question: Question) -> str | None:
@@ -86,12 +87,13 @@ def cmmlu(reply: str, question: Question) -> str | None:
 
 
 def agieval_zero_shot(reply: str, question: Question) -> str | None:
-    """AGIEval, zero-shot: the first capital A–F anywhere ("After all, B" is A); for several right options all of them; for cloze
-    questions the box, else the last formula, else what follows the last "=", else the last number."""
+    """AGIEval, zero-shot: the first capital A–F anywhere ("After all, B" is A); for several right options all of them, those of no
+    option too ("AB, as F = ma" is ABF, and wrong); for cloze questions the box, else the last formula, else what follows the last
+    "=", else the last number."""
     if question.kind == "cloze":
         return _agieval_maths(_after_prefix(reply))
     if question.kind == "multiple":
-        return _options(reply, question)
+        return "".join(sorted(set(re.findall("[A-F]", reply)))) or None
     match = re.search("[A-F]", reply)
     return _option(match[0], question) if match else None
 
@@ -99,17 +101,24 @@ def agieval_zero_shot(reply: str, question: Question) -> str | None:
 def agieval_few_shot(reply: str, question: Question) -> str | None:
     """AGIEval, few-shot: the first capital A–G after "answer is" or 答案是, else as zero-shot; of a cloze question all that follows
     "The answer is therefore" or 答案是."""
-    if question.kind == "cloze":
-        return _after_prefix(reply).strip() or None
-    if question.kind == "single" and (match := re.search("(?:answer is |答案是).*?([A-G])", reply)):
-        return _option(match[1], question)
-    return agieval_zero_shot(reply, question)
+    return _agieval_stated(reply, reply, question)
 
 
 def agieval_few_shot_steps(reply: str, question: Question) -> str | None:
-    """AGIEval, few-shot with chain of thought: as few-shot, on the last line that says anything."""
+    """AGIEval, few-shot with chain of thought: as few-shot, on the last line that says anything. A letter that isn't stated there is
+    the first capital of the whole reply."""
     lines = [line for line in reply.split("\n") if line.strip()]
-    return agieval_few_shot(lines[-1] if lines else "", question)
+    return _agieval_stated(lines[-1] if lines else "", reply, question)
+
+
+def _agieval_stated(said: str, reply: str, question: Question) -> str | None:
+    """What *said*, all of the *reply* or its last line, states."""
+    if question.kind == "cloze":
+        return _after_prefix(said).strip() or None
+    if question.kind == "multiple":
+        return agieval_zero_shot(said, question)
+    match = re.search("(?:answer is |答案是).*?([A-G])", said)
+    return _option(match[1], question) if match else agieval_zero_shot(reply, question)
 
 
 def _after_prefix(reply: str) -> str:
@@ -134,7 +143,8 @@ def gaokao(reply: str, question: Question) -> str | None:
     """GAOKAO-Bench, ``bench_function.py``.
 
     One question of a prompt: what stands after the last 【答案】, else the last letter (of several right options: the letters among
-    the last ten characters). Several: what stands after 【答案】 when that is one letter for each, else the reply's first capitals.
+    the last ten characters). Several: what stands after 【答案】 when that is one letter for each, else the reply's first capitals, or
+    of seven sentences for five gaps its first A to G.
     Mended: the script overlooks a 【答案】 that opens the reply, reads on behind the answer ("【答案】B 参考：选项A不对" is A), and
     calls "BA" wrong where "AB" is right.
     """
@@ -143,7 +153,8 @@ def gaokao(reply: str, question: Question) -> str | None:
     answers = [re.findall("[A-Z]", section) for section in sections]
     if question.parts > 1:
         each = [letter for answer in answers for letter in answer]
-        found = each if len(each) == question.parts else re.findall("[A-Z]", reply)[: question.parts]
+        capitals = letters if len(letters) == _SEVEN else "A-Z"
+        found = each if len(each) == question.parts else re.findall(f"[{capitals}]", reply)[: question.parts]
         return _option(found[question.part], question) if len(found) == question.parts else None
     if question.kind == "multiple":
         return _options("".join(answers[-1]) if answers else re.sub(r"\s+", "", reply)[-10:], question)
@@ -152,7 +163,7 @@ def gaokao(reply: str, question: Question) -> str | None:
 
 
 def _option(letter: str, question: Question) -> str | None:
-    return letter if letter and letter in LETTERS[: len(question.options)] else None
+    return letter if letter in set(LETTERS[: len(question.options)]) else None
 
 
 def _options(text: str, question: Question) -> str | None:

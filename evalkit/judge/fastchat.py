@@ -21,6 +21,9 @@ from modelkit.fingerprint import sha256_of_text
 
 Kind = Literal["single", "pairwise"]
 _FORMATS = {"single": "[[rating]]", "pairwise": "[[A]]"}
+_UNREFERENCED = {"writing", "roleplay", "extraction", "stem", "humanities"}
+"""MT-bench's categories that FastChat judges without a reference (common.py, NEED_REF_CATS), though some of their questions come with
+notes for one."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class FastChatWording:
     def _messages(self, kind: Kind, prompt: Prompt, turn: int, answers: dict[str, list[str]]) -> list[Message]:
         if turn > 2:
             raise UserError(f"MT-bench's judge prompts know two turns, and {prompt.id} has {len(prompt.turns)}: leave --judge-prompts out.")
-        referenced = prompt.reference(turn) is not None
+        referenced = prompt.category not in _UNREFERENCED and bool(prompt.reference(turn))
         template = self.templates.get((kind, referenced, turn > 1))
         if template is None:
             what = f"{kind} prompt {'with' if referenced else 'without'} reference for turn {turn}"

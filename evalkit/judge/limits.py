@@ -64,10 +64,13 @@ class Spending:
     written: int = 0
     cached: int = 0
     reserved: float = 0.0
+    under_way: int = 0
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.prices is None:
             raise UserError("--max-cost needs --price, since nobody else knows what the judge costs: give it as --price READ,WRITTEN.")
+        if self.limit is not None and math.isnan(self.limit):
+            raise UserError("--max-cost is no number: give what the judge may cost at most, in the unit of --price.")
 
     @property
     def cost(self) -> float | None:
@@ -79,11 +82,13 @@ class Spending:
         if self.limit is not None and (self.cost or 0.0) + self.reserved + worst > self.limit:
             return False
         self.reserved += worst
+        self.under_way += 1
         return True
 
     def settle(self, worst: float, read: int, written: int, cached: int) -> None:
         """A request is over: what it took instead of what was set aside."""
         self.reserved -= worst
+        self.under_way -= 1
         self.requests += 1
         self.read, self.written, self.cached = self.read + read, self.written + written, self.cached + cached
 

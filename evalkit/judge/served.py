@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ class ServedJudge:
     max_tokens: int = MAX_TOKENS
     usual: int = _TYPICAL
     _stopped: bool = field(default=False, init=False)
+    _settled: asyncio.Condition = field(default_factory=asyncio.Condition, init=False)
 
     @property
     def name(self) -> str:
@@ -80,7 +82,7 @@ class ServedJudge:
         :raises UserError: when the budget doesn't allow all of them; those it allowed have been answered.
         :raises EndpointError: when the server can't be asked any more.
         """
-        self._stopped = False
+        self._stopped, self._settled = False, asyncio.Condition()  # every call has an event loop of its own
 
         async def ask(group: list[int]) -> list[Reply]:
             return [await self._ask(questions[group[0]])]
@@ -104,8 +106,7 @@ class ServedJudge:
     async def _ask(self, question: Question) -> Reply:
         read = estimated_tokens(question.messages)
         worst = self.spending.prices.cost(read, self.max_tokens) if self.spending.prices else 0.0
-        if self._stopped or not self.spending.reserve(worst):
-            self._stopped = True
+        if not await self._allowed(worst):
             return Reply(reason=_UNASKED)
         took = (0, 0, 0)
         try:
@@ -118,10 +119,22 @@ class ServedJudge:
                 took = (read, estimated_tokens([{"role": "assistant", "content": answer.choices[0].said}]), 0)
         finally:
             self.spending.settle(worst, *took)
+            async with self._settled:
+                self._settled.notify_all()
         choice = answer.choices[0]
         if choice.finish_reason == "content_filter":
             return Reply(reason="the server's content filter")
         return Reply(choice.said, cut=choice.finish_reason == "length")
+
+    async def _allowed(self, worst: float) -> bool:
+        """Set aside *worst* as soon as the budget has room for it; ``False`` when it won't, whatever those under way turn out to take."""
+        async with self._settled:
+            while not self._stopped and not self.spending.reserve(worst):
+                if self.spending.under_way:
+                    await self._settled.wait()
+                else:
+                    self._stopped = True
+            return not self._stopped
 
 
 def connect(endpoint: Endpoint, spending: Spending, pace: Pace, max_tokens: int = MAX_TOKENS) -> ServedJudge:

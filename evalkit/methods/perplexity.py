@@ -23,8 +23,9 @@ LEAD = " "
 
 
 def block(question: Question) -> str:
-    """The question without its options."""
-    return f"Question: {question.text}\nAnswer:"
+    """The question without its options, behind its passage where there is one."""
+    passage = f"{question.passage}\n" if question.passage else ""
+    return f"{passage}Question: {question.text}\nAnswer:"
 
 
 def shot(question: Question) -> str:

@@ -47,6 +47,7 @@ def measure(task: TextTask, items: Sequence[TextRow], bench: Bench, record: Reco
     sequences = [[first, *ids] for ids in encoded]
     spans = [(i, *span) for i, ids in enumerate(sequences) for span in windows(len(ids), bench.model.context or len(ids))]
     left = Counter(i for i, *_ in spans)
+    record([Sample(items[i], "text", reason="the tokenizer makes no token of it") for i in range(len(items)) if i not in left])
     nats: dict[int, dict[int, float]] = {i: {} for i in left}
 
     def settle(batch: list[int], found: list[torch.Tensor]) -> None:

@@ -11,7 +11,7 @@ from evalkit.protocol import Protocol
 from evalkit.reading import Columns, Entry, read_entries, sha256_of_files
 from evalkit.tasks.hub import Hub, Read, read_hub
 from evalkit.types import ChoiceTask, Question
-from evalkit.validation import Finding, checked
+from evalkit.validation import Finding, check_shots, checked
 from modelkit.errors import DataError, UserError
 
 
@@ -73,9 +73,7 @@ class Benchmark:
         """:raises UserError: when there are too few, or one of them has a fault."""
         if len(found) < count:
             raise UserError(f"{count} shots were asked for, but dev of {found[0].subject} has only {len(found)}: use --shots {len(found)}.")
-        for question in found[:count]:
-            if question.fault:
-                raise DataError(f"dev row {question.id} can't be a shot ({question.fault}): mend the file, or use --shots 0.")
+        check_shots(found[:count])
         return protocol.choose(found, count)
 
     def _original(self, data: Path | None, splits: Sequence[str]) -> Read | None:

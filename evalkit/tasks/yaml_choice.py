@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evalkit.protocol import Protocol
 from evalkit.reading import Columns, Entry, read_entries, sha256_of_files
 from evalkit.tasks.mmlu import HENDRYCKS
 from evalkit.types import LETTERS, ChoiceTask, Question
-from evalkit.validation import Finding, checked
+from evalkit.validation import Finding, check_shots, checked
 from modelkit.errors import DataError, UserError
 
 _FILES = (".csv", ".jsonl", ".json", ".parquet")
@@ -38,7 +38,7 @@ class ColumnsSpec(BaseModel):
 class ChoiceSpec(BaseModel):
     """Multiple choice. Without ``columns``, ``data`` is a folder in MMLU's layout, ``test/<subject>_test.csv``.
 
-    With them it is a file, or a folder with a file per subject, and ``dev`` the same for the shots.
+    With them it is a file, or a folder with a file per subject, and ``dev`` the same for the shots, of which there are none without.
 
     :ivar header: stands above the shots; ``{subject}`` is the subject's name, with blanks for underscores.
     :ivar prompt: a question up to its answer, made of ``{question}``, ``{options}``, ``{passage}`` and ``{subject}``.
@@ -56,10 +56,20 @@ class ChoiceSpec(BaseModel):
     methods: list[Literal["letters", "perplexity", "generate"]] = ["letters"]
     header: str | None = None
     prompt: str | None = None
-    letters: str = LETTERS
+    letters: str = Field(default=LETTERS, min_length=2, max_length=len(LETTERS))
     lead: str = " "
     language: str = ""
     categories: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _asks_all_there_is(self) -> ChoiceSpec:
+        if self.prompt is not None and "{question}" not in self.prompt:
+            raise ValueError("prompt has no {question}, so nothing would be asked")
+        if self.columns and self.columns.passage and "{passage}" not in (self.prompt or ""):
+            raise ValueError("columns names a passage, which is asked only where prompt has {passage}")
+        if len(set(self.letters)) < len(self.letters):
+            raise ValueError("letters must differ from each other")
+        return self
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ def load_choice(folder: Path, name: str, spec: ChoiceSpec, shots: int | None, me
     """
     count = spec.shots if shots is None else shots
     tables = _tables(folder, spec.data, spec, "test")
-    examples = _tables(folder, spec.dev or spec.data, spec, "dev") if count else {}
+    examples = _examples(folder, spec, count) if count else {}
     items: list[Question] = []
     findings: list[Finding] = []
     for subject, entries in tables.items():
@@ -126,6 +136,19 @@ def _protocol(spec: ChoiceSpec) -> Protocol:
     return replace(own, prompt=spec.prompt) if spec.prompt else own
 
 
+def _examples(folder: Path, spec: ChoiceSpec, count: int) -> dict[str, list[Entry]]:
+    """The rows that shots are taken from.
+
+    :raises UserError: when they would be the questions themselves, which then stood among their own examples with their answers.
+    """
+    if spec.columns and (spec.dev is None or (folder / spec.dev).resolve() == (folder / spec.data).resolve()):
+        raise UserError(
+            f"{count} shots were asked for, but {folder / 'task.yaml'} names no file for them but that of the questions: "
+            "name another as `dev`, or use --shots 0."
+        )
+    return _tables(folder, spec.dev or spec.data, spec, "dev")
+
+
 def _tables(folder: Path, data: str, spec: ChoiceSpec, split: str) -> dict[str, list[Entry]]:
     """The rows of each subject."""
     place = folder / data
@@ -142,9 +165,18 @@ def _tables(folder: Path, data: str, spec: ChoiceSpec, split: str) -> dict[str, 
         raise DataError(f"{place} holds no data file.")
     columns = spec.columns.named() if spec.columns else None
     tables: dict[str, list[Entry]] = {}
+    before = 0  # rows of the files read so far, where one subject may stand in several of them and ids must differ
     for subject, file in files.items():
-        for entry in read_entries(file, columns):
-            tables.setdefault(entry.subject or subject, []).append(replace(entry, gold=_letter(entry.gold, spec.letters)))
+        entries = read_entries(file, columns)
+        for entry in entries:
+            if len(entry.options) > len(spec.letters):
+                raise DataError(
+                    f"{file}:{entry.line} has {len(entry.options)} options, and {spec.letters} are letters for {len(spec.letters)}: "
+                    f"name more as `letters` ({len(LETTERS)} at most), or leave the question out."
+                )
+            named = replace(entry, row=before + entry.row, gold=_letter(entry.gold, spec.letters))
+            tables.setdefault(entry.subject or subject, []).append(named)
+        before += len(entries) if columns and columns.subject else 0
     return tables
 
 
@@ -154,12 +186,14 @@ def _letter(gold: object, symbols: str) -> object:
 
 
 def _shots(folder: Path, entries: Sequence[Entry], subject: str, count: int) -> list[Question]:
-    """:raises UserError: when there are fewer than *count*."""
+    """:raises UserError: when there are fewer than *count*, or one of them has a fault."""
     if len(entries) < count:
         raise UserError(
             f"{count} shots were asked for, but {folder / 'task.yaml'} has only {len(entries)} for {subject}: use --shots {len(entries)}."
         )
-    return checked(entries, subject, ())[0][:count]
+    shots = checked(entries, subject, ())[0][:count]
+    check_shots(shots)
+    return shots
 
 
 def _categories(spec: ChoiceSpec, subject: str) -> tuple[str, ...]:

@@ -52,13 +52,17 @@ class TextSpec(_Spec):
 Spec = Annotated[ChoiceSpec | AnswerSpec | PairsSpec | RewardSpec | TextSpec, Field(discriminator="kind")]
 
 
+Name = Annotated[str, Field(pattern=r"^[^/\\]+$")]
+"""Part of a file's name in the result, ``samples/<suite>.<task>.jsonl``."""
+
+
 class Suite(BaseModel):
     """``task.yaml``: several tasks under one name."""
 
     model_config = ConfigDict(extra="forbid")
-    name: str
+    name: Name
     languages: list[str] = []
-    tasks: dict[str, Spec] = Field(min_length=1)
+    tasks: dict[Name, Spec] = Field(min_length=1)
 
 
 class _Single(BaseModel):
@@ -84,7 +88,7 @@ def read_suite(folder: Path) -> Suite:
     try:
         if "tasks" in value:
             return Suite.model_validate(value)
-        name, languages = value.pop("name", folder.name), value.pop("languages", [])
+        name, languages = value.pop("name", folder.resolve().name), value.pop("languages", [])
         single = _Single.model_validate({"name": name, "languages": languages, "task": value})
         return Suite(name=single.name, languages=single.languages, tasks={single.task.kind: single.task})
     except ValidationError as error:

@@ -129,6 +129,8 @@ def test_mistakes_get_one_sentence(tmp_path: Path) -> None:
     a = result(tmp_path / "a", GOLD, A)
     assert_one_sentence(evalkit("compare", a.folder, tmp_path), "is no result", status=4)
     assert_one_sentence(evalkit("compare", a.folder, a.folder, "--out", tmp_path / "flips.txt"), "should end in .jsonl or .csv")
+    negative = evalkit("compare", a.folder, a.folder, "--seed", -1)
+    assert (negative.exit_code, "--seed" in negative.stderr) == (2, True)
     samples = a.folder / "samples" / "mmlu@hendrycks.jsonl"
     samples.write_text(samples.read_text(encoding="utf-8") + '{"id": 3}\n', encoding="utf-8")
     assert_one_sentence(evalkit("compare", a.folder, a.folder), "mmlu@hendrycks.jsonl:13 is no sample", status=4)

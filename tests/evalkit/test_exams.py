@@ -237,9 +237,18 @@ def test_always_answering_one_letter_and_guessing_are_worth_something(shared: Pa
     exams = agieval.load(shared / "data").items
     sat = [item for item in exams if item.subject == "sat-math"]
     assert majority(sat, "micro") == pytest.approx(0.268, abs=5e-4)
-    assert chance(sat) == 0.25
+    assert chance(sat, "macro") == 0.25
     cloze = [item for item in exams if item.kind == "cloze"]
-    assert chance(cloze) == 0.0
+    assert chance(cloze, "macro") == 0.0
+
+
+def test_guessing_is_averaged_as_the_score_is() -> None:
+    two = Question("a/0", "a", (), "?", ("x", "y"), "A", points=3.0)
+    five = [Question(f"b/{i}", "b", (), "?", tuple("vwxyz"), "C") for i in range(3)]
+    assert chance([two, *five], "micro") == pytest.approx((1 / 2 + 3 / 5) / 4)
+    assert chance([two, *five], "macro") == pytest.approx((1 / 2 + 1 / 5) / 2)
+    assert chance([two, *five], "points") == pytest.approx((3 / 2 + 3 / 5) / 6)
+    assert chance([], "macro") is None
 
 
 def test_data_is_found_in_its_folder_or_below_one_that_holds_all_by_name(shared: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import normalizers
 
 from evalkit.bench import Bench
 from evalkit.methods import answer, pairs, reward, text
@@ -187,6 +188,14 @@ def test_windows_score_every_token_once_within_the_context(length: int, context:
     for start, first, end in spans:
         assert 0 <= start < first < end <= start + max(2, context)
     assert all(first - start >= max(2, context) // 2 for start, first, _ in spans[1:])
+
+
+def test_a_text_without_tokens_has_a_reason(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, work = task(run, "text"), bench(run, "sft")
+    monkeypatch.setattr(work.tokenizer.backend_tokenizer, "normalizer", normalizers.Strip())
+    found = measured(text, dataclasses.replace(asked, items=[TextRow(id="a/0", text=" \n"), TextRow(id="a/1", text="Paris.")]), work)
+    assert [sample.reason for sample in found.samples] == ["the tokenizer makes no token of it", None]
+    assert (found.score.n, found.score.unscored) == (2, 1)
 
 
 def test_a_long_text_is_read_in_windows(run: Run) -> None:

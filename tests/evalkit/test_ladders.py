@@ -16,6 +16,7 @@ def question(kind: str = "single", letters: str = "ABCD", part: int = 0, parts: 
 
 
 ONE = [
+    ("helm", "AB", None),
     ("helm", " B", "B"),
     ("helm", " B.", None),
     ("helm", "The answer is B", None),
@@ -26,7 +27,8 @@ ONE = [
     ("agieval-few-shot", "答案是 B", "B"),
     ("agieval-few-shot", "D is it", "D"),
     ("agieval-few-shot-cot", "Because A is warm.\nThe answer is therefore C\n\n", "C"),
-    ("agieval-few-shot-cot", "The answer is C\nBut let us see", "B"),
+    ("agieval-few-shot-cot", "The answer is C\nBut let us see", "C"),
+    ("agieval-few-shot-cot", "By Bernoulli, A\nThe answer is D", "D"),
     ("cmmlu", "B。", "B"),
     ("cmmlu", "A错误，B正确", "A"),
     ("cmmlu", "本题A错误，B正确", "B"),
@@ -55,6 +57,8 @@ SEVERAL = [
     ("gaokao", "【解析】…<eoe>【答案】BA<eoa>", "AB"),
     ("gaokao", "所以应该选择的是 A和C", "AC"),
     ("agieval-zero-shot", "A, C and D", "ACD"),
+    ("agieval-zero-shot", "AB，因为 F=ma", "ABF"),
+    ("agieval-few-shot-cot", "C 项错误\n答案是 AB", "AB"),
     ("agieval-few-shot", "(B)(C)", "BC"),
     ("agieval-few-shot", "无", None),
 ]
@@ -100,6 +104,7 @@ def test_agievals_mathematics(ladder: str, reply: str, answer: str | None) -> No
 def test_seven_sentences_for_five_gaps() -> None:
     asked = [question(letters="ABCDEFG", part=part, parts=5) for part in range(5)]
     assert [read("gaokao", "【答案】: CFAED <eoa>", one) for one in asked] == list("CFAED")
+    assert [read("gaokao", "The answers: C F A E D", one) for one in asked] == list("CFAED")
     assert [read("robust", "36-40 CFAED", one) for one in asked] == list("CFAED")
 
 
@@ -108,6 +113,7 @@ def test_sets_are_right_in_any_order_and_nothing_is_never_right() -> None:
     assert not is_right("robust", question("multiple", gold="AB"), "A")
     assert not is_right("robust", question(gold="A"), None)
     assert is_right("agieval-zero-shot", question("cloze", "", gold="$5$"), "5")
+    assert is_right("agieval-few-shot", question("cloze", "", gold="$5$;$10$"), "$5$;$10$")
 
 
 @settings(max_examples=200, deadline=None)

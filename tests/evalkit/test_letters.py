@@ -207,6 +207,14 @@ def test_short_options_must_be_all_that_is_said() -> None:
     assert stated_letter("The answer is 12.5.", NUMBERS) == "C"
 
 
+def test_a_reply_that_is_one_options_text_is_that_option() -> None:
+    roman = ["A only", "B only", "Both A and B", "A and D"]
+    assert stated_letter("A and D.", roman) == "D"
+    assert stated_letters("Both A and B", roman) == "C"
+    assert stated_letter("it gains a 5' cap and a 3' poly(A)tail", ["it is read", "it gains a 5' cap and a 3' poly(A)tail."]) == "B"
+    assert stated_letter("cd", ["cd ..", "cd HOME", "cd .", "cd"]) == "D"
+
+
 def test_options_with_the_same_text_have_no_text() -> None:
     assert stated_letter("The answer is Paris.", ("Paris", "Paris", "Oslo")) is None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from evalkit.methods import perplexity
 from evalkit.tasks import yaml_task
 from evalkit.types import ChoiceTask
 from modelkit.errors import UserError
@@ -85,6 +86,14 @@ def test_a_folder_has_a_subject_for_each_file(tmp_path: Path) -> None:
     assert [(item.id, item.categories) for item in task.items] == [("art/0", ()), ("law/0", ("hard",))]
 
 
+def test_a_subject_in_several_files_has_an_id_for_each_question(tmp_path: Path) -> None:
+    for file in ("one", "two"):
+        write_jsonl(tmp_path / "data" / f"{file}.jsonl", [{**ROWS[0], "q": file}, ROWS[1]])
+    task = load(tmp_path, SPEC.replace("test.jsonl", "data"))
+    assert {item.id: item.text for item in task.items if item.subject == "animals"} == {"animals/0": "one", "animals/2": "two"}
+    assert len({item.id for item in task.items}) == len(task.items) == 4
+
+
 @pytest.mark.parametrize(
     ("spec", "complaint"),
     [
@@ -92,14 +101,39 @@ def test_a_folder_has_a_subject_for_each_file(tmp_path: Path) -> None:
         (SPEC.replace("test.jsonl", "nowhere.jsonl"), r"no data file .*nowhere\.jsonl"),
         (SPEC.replace("test.jsonl", "task.yaml"), r"task\.yaml is no data file that can be read"),
         (SPEC + "categories: {law: x}", r"gives 'law' a category, but there is no such subject: there is animals, numbers"),
-        (SPEC + "shots: 3\ndev: test.jsonl", r"3 shots were asked for, but .*task\.yaml has only 2 for animals: use --shots 2"),
+        (SPEC + "shots: 3\ndev: dev.jsonl", r"3 shots were asked for, but .*task\.yaml has only 2 for animals: use --shots 2"),
+        (SPEC + "shots: 2\ndev: dev.jsonl", r"animals/1 can't be a shot \(no answer\)"),
+        (SPEC + "shots: 1", r"1 shots were asked for, but .*task\.yaml names no file for them but that of the questions"),
+        (SPEC + "shots: 1\ndev: ./test.jsonl", r"names no file for them but that of the questions"),
+        (SPEC + 'letters: "1234"', r"test\.jsonl:1 has 5 options, and 1234 are letters for 4"),
+        (SPEC + "letters: ABCA", "letters must differ"),
+        (SPEC + "letters: ABCDEFGHIJK", "letters: String should have at most 10"),
+        (SPEC + 'prompt: "Q: {query}"', r"prompt has no \{question\}, so nothing would be asked"),
+        (SPEC.replace("q,", "q, passage: text,"), r"columns names a passage, which is asked only where prompt has \{passage\}"),
         (SPEC.replace("columns: {question: q,", "columns: {"), r"columns\.question: Field required"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, spec: str, complaint: str) -> None:
-    write_jsonl(tmp_path / "test.jsonl", [*ROWS[:2], {"q": "One?", "choices": ["a", "b"], "right": "A", "topic": "animals"}])
+    animal = {"q": "One?", "choices": ["a", "b"], "right": "A", "topic": "animals"}
+    write_jsonl(tmp_path / "test.jsonl", [*ROWS[:2], animal])
+    write_jsonl(tmp_path / "dev.jsonl", [animal, animal | {"right": ""}])
     with pytest.raises(UserError, match=complaint):
         load(tmp_path, spec)
+
+
+def test_a_passage_stands_where_the_prompt_has_it_and_before_the_question_of_perplexity(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "test.jsonl", [{"q": "Who?", "text": "Ada wrote it.", "choices": ["Ada", "Bob"], "right": "A", "topic": "x"}])
+    spec = SPEC.replace("q,", "q, passage: text,") + 'prompt: "{passage}\\n{question}\\n{options}\\n"'
+    task = load(tmp_path, spec)
+    assert prompt(task) == "Ada wrote it.\nWho?\nA. Ada\nB. Bob\n"
+    assert perplexity.block(task.items[0]) == "Ada wrote it.\nQuestion: Who?\nAnswer:"
+    assert perplexity.shot(task.items[0]) == "Ada wrote it.\nQuestion: Who?\nAnswer: Ada\n\n"
+
+
+def test_more_options_than_there_are_letters_are_named(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "test.jsonl", [{"q": "?", "choices": list("abcdefghijk"), "right": 10, "topic": "x"}])
+    with pytest.raises(UserError, match=r"test\.jsonl:1 has 11 options, and ABCDEFGHIJ are letters for 10"):
+        load(tmp_path, SPEC)
 
 
 def test_the_documentations_example_works_as_it_stands(tmp_path: Path) -> None:

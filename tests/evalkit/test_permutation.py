@@ -18,6 +18,7 @@ from evalkit.run import evaluate
 from evalkit.tasks.mmlu import HENDRYCKS
 from evalkit.types import LETTERS, ChoiceTask, Question, Sample
 from modelkit.run import Run
+from tests.evalkit.tiny import write_jsonl
 
 
 def question(number: int, gold: str = "A", options: Sequence[str] = ("sun", "moon", "star", "sky")) -> Question:
@@ -94,6 +95,21 @@ def test_finding_no_answer_in_any_order_is_not_consistent() -> None:
 def test_nothing_scored_is_no_robustness() -> None:
     found = robustness([])
     assert (found["n"], found["mean"], found["consistency"], found["places"]) == (0, None, None, {})
+
+
+def test_guessing_counts_each_question_once_however_many_orders_it_has(run: Run, tmp_path: Path) -> None:
+    rows = [{"q": "One?", "o": ["a", "b"], "right": "A"}, {"q": "Two?", "o": ["v", "w", "x", "y", "z"], "right": "C"}]
+    write_jsonl(tmp_path / "own/test.jsonl", rows)
+    spec = "name: own\nkind: choice\ndata: test.jsonl\ncolumns: {question: q, options: o, gold: right}"
+    (tmp_path / "own/task.yaml").write_text(spec, encoding="utf-8")
+    settings = Settings(permute=True, out=tmp_path / "out")
+    result = evaluate(run.checkpoint("sft"), Wanted([str(tmp_path / "own")]), settings).result
+    assert result is not None
+    found = result.tasks["own.choice"]
+    score = found.methods["letters"]
+    guessing = (1 / 2 + 1 / 5) / 2
+    assert (found.model_extra or {})["chance"] == pytest.approx(guessing)
+    assert (score.model_extra or {})["over_chance"] == pytest.approx(((score.value or 0.0) - guessing) / (1 - guessing))
 
 
 def test_a_permuted_run_has_the_score_of_an_ordinary_one_and_says_more(run: Run, tmp_path: Path) -> None:

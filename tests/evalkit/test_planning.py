@@ -150,6 +150,28 @@ def test_a_bad_task_file_is_named(tmp_path: Path, run: Run, content: str, compla
         planned(run, "sft", str(tmp_path))
 
 
+def test_a_name_is_part_of_a_files_name(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "mine"
+    write_jsonl(folder / "t.jsonl", [{"text": "x"}])
+    for named in ("name: my/own", "name: ok\ntasks: {a/b: {kind: text, data: t.jsonl}}"):
+        (folder / "task.yaml").write_text(named + ("" if "tasks" in named else "\nkind: text\ndata: t.jsonl"), encoding="utf-8")
+        with pytest.raises(UserError, match="String should match pattern"):
+            planned(run, "sft", str(folder))
+    (folder / "task.yaml").write_text("kind: text\ndata: t.jsonl", encoding="utf-8")
+    monkeypatch.chdir(folder)
+    assert names(planned(run, "sft", ".")) == ["mine.text"]
+
+
+def test_two_tasks_of_one_name_are_not_taken_for_one(tmp_path: Path, run: Run) -> None:
+    for folder, text in (("a", "one"), ("b", "two"), ("c", "one")):
+        write_jsonl(tmp_path / folder / "t.jsonl", [{"text": text}])
+        (tmp_path / folder / "task.yaml").write_text("name: own\nkind: text\ndata: t.jsonl", encoding="utf-8")
+    a, b, c = (str(tmp_path / folder) for folder in "abc")
+    with pytest.raises(UserError, match=r"two different tasks are called own\.text"):
+        planned(run, "sft", a, b)
+    assert names(planned(run, "sft", a, c)) == ["own.text"]
+
+
 def test_a_folder_without_a_task_file_is_named(tmp_path: Path, run: Run) -> None:
     with pytest.raises(UserError, match=r"holds no task\.yaml"):
         planned(run, "sft", str(tmp_path))

@@ -177,6 +177,20 @@ def test_a_budget_stops_in_time_and_goes_on_from_there(tmp_path: Path, prompts: 
     assert_one_sentence(score(JudgeServer(url="http://127.0.0.1:9/v1"), prompts, "-m", file, "--max-cost", "1"), "--max-cost needs --price")
 
 
+def test_a_budget_is_used_up_by_many_requests_at_a_time_as_by_one(tmp_path: Path, prompts: Path) -> None:
+    file = answers(tmp_path / "a.jsonl", "a", [f"answer {i}" for i in range(8)])
+    with judging(JudgeServer()) as server:  # a verdict takes 0.0002, and might take 0.01
+        done = score(server, prompts, "-m", file, "--price", "0,10", "--max-cost", "0.0125", "--concurrency", 8)
+        assert done.exit_code == 0, done.output
+        assert len(server.asked) == 8
+
+
+def test_a_seed_that_the_bootstrap_cannot_take_is_refused_before_anybody_is_asked(tmp_path: Path, prompts: Path) -> None:
+    with judging(JudgeServer()) as server:
+        done = score(server, prompts, "-m", answers(tmp_path / "a.jsonl", "a", ["x"]), "--seed", -1)
+        assert (done.exit_code, "--seed" in done.stderr, server.asked) == (2, True, [])
+
+
 def test_a_dry_run_asks_nothing(tmp_path: Path, prompts: Path) -> None:
     file = answers(tmp_path / "a.jsonl", "a", [f"answer {i}" for i in range(8)])
     with judging(JudgeServer()) as server:

@@ -41,6 +41,8 @@ def test_reserved_and_spent_money_never_pass_the_limit() -> None:
     assert spending.cost == 2.0
     assert spending.reserve(2.0)
     assert not spending.reserve(0.1)
+    with pytest.raises(UserError, match="--max-cost is no number"):
+        Spending(Prices(1.0, 1.0, 1.0), limit=float("nan"))
 
 
 def test_a_pace_spreads_requests_evenly_and_learns_what_they_took(monkeypatch: pytest.MonkeyPatch) -> None:
