@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from modelkit.device import prepare_process, set_threads
+from modelkit.device import prepare_process, set_threads, take_short_turns
 
 prepare_process()  # before torch is imported
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -319,6 +319,7 @@ def main() -> None:
     parser.add_argument("--soak", type=float, default=None, metavar="SECONDS", help="only the soak, for so long and at least a round")
     asked = parser.parse_args()
     threads = set_threads(asked.threads)
+    take_short_turns()  # as the page and the server do
     transformers.logging.set_verbosity_error()
     logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}, threads: {threads}"

@@ -57,6 +57,7 @@ def random_model(quantised: bool, device: torch.device, shape: str) -> LlamaForC
     for path, module in list(model.named_modules()):
         if quantised and isinstance(module, nn.Linear) and path != "lm_head":
             model.set_submodule(path, random_layer(module.in_features, module.out_features, device))
+            give_back_memory()
         else:
             for name, parameter in list(module.named_parameters(recurse=False)):
                 value = torch.empty(parameter.shape, dtype=torch.bfloat16, device=device)

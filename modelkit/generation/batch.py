@@ -265,8 +265,9 @@ class Batch:
         hole = self._rows.index(row)
         if keep and self._prefixes is not None and row.cached >= _WORTH_SHARING:
             size = row.cached * self._cache.token_bytes
+            copy = self._cache.copy if self._waiting or len(self._rows) > 1 else self._cache.take
             with suppress(RuntimeError, MemoryError):  # what can't be kept is computed again
-                self._prefixes.put(row.ids[: row.cached], size, lambda: self._cache.copy(hole, row.cached))
+                self._prefixes.put(row.ids[: row.cached], size, lambda: copy(hole, row.cached))
         if hole < self._drawing:
             self._drawing -= 1
             self._chooser = None

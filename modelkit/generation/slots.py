@@ -61,6 +61,11 @@ class _SlotLayer(DynamicLayer):
                 new[: kept.shape[0], :, : kept.shape[2]] = kept
                 setattr(self, name, new)
 
+    def release(self) -> None:
+        """Give the memory back; the next forward pass takes it anew."""
+        self.keys = self.values = torch.empty(0)
+        self.is_initialized = False
+
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         def room(states: Tensor) -> Tensor:
             return states.new_zeros(self._cache.rows, states.shape[1], self._cache.columns, states.shape[3])
@@ -130,8 +135,7 @@ class SlotCache(Cache):
         """Give all memory back."""
         self.rows = self.columns = 0
         for layer in self._slots():
-            layer.keys = layer.values = torch.empty(0)
-            layer.is_initialized = False
+            layer.release()
 
     def read(self, first: int, last: int, start: int, end: int) -> None:
         """The next forward pass brings tokens *start* to *end* of rows *first* to *last*."""
@@ -154,6 +158,17 @@ class SlotCache(Cache):
     def copy(self, row: int, length: int) -> Lines:
         """The first *length* tokens of a row."""
         return [(layer.keys[row, :, :length].clone(), layer.values[row, :, :length].clone()) for layer in self._slots()]
+
+    def take(self, row: int, length: int) -> Lines:
+        """The same, and give all memory back, each layer's as soon as it is copied."""
+        lines: Lines = []
+        try:
+            for layer in self._slots():
+                lines.append((layer.keys[row, :, :length].clone(), layer.values[row, :, :length].clone()))
+                layer.release()
+        finally:
+            self.release()
+        return lines
 
     def paste(self, row: int, lines: Lines, length: int) -> None:
         """Put the first *length* tokens of *lines* into a row."""

@@ -82,6 +82,7 @@ def load(checkpoint: Path, loader: Any, settings: GPTQConfig, dtype: torch.dtype
             if (layer.in_features, layer.out_features) != linear_shape(module):
                 raise ModelError(f"{source} of {checkpoint} has another shape than config.json asks for: they don't belong together.")
             model.set_submodule(path, layer)
+            give_back_memory()  # or what unpacking leaves behind would add up
     fill(model, weights, model.base_model_prefix, device)
     model.tie_weights()
     give_back_memory()

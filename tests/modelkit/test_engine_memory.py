@@ -12,8 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from modelkit.errors import UserError
 from modelkit.generation import engine as engines
 from modelkit.generation import loop
+from modelkit.generation.batch import Batch
 from modelkit.generation.engine import Engine, Limits
 from modelkit.generation.memory import cache_budget, free_on_host, out_of_memory
+from modelkit.generation.prefixes import PrefixStore
 from modelkit.generation.requests import Reply, Request
 from modelkit.generation.sampling import Sampling
 from modelkit.generation.slots import SlotCache
@@ -135,6 +137,26 @@ def test_nothing_is_kept_of_a_request_that_found_no_memory(engine: Engine, model
 def limited(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: int, columns: int) -> Engine:
     """An engine whose keys and values may take so many rows and columns."""
     return Engine(model, tokenizer, Limits(cache_bytes=rows * columns * SlotCache(model).token_bytes, prefix_bytes=0))
+
+
+def test_the_last_to_leave_is_kept_without_ever_lying_there_twice(model: PreTrainedModel) -> None:
+    store = PrefixStore(1 << 30)
+    batch, seen = Batch(model, prefixes=store), []
+    batch.add([9] * 30, GREEDY, stop=[])
+    batch.add([40, 41] * 15, GREEDY, stop=[])
+    release = SlotCache.release
+
+    def watched(cache: SlotCache) -> None:
+        seen.append(cache.bytes)
+        release(cache)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SlotCache, "release", watched)
+        while batch.busy:
+            batch.step()
+    assert seen == [0]  # every layer's memory was given back before the next one's was copied
+    assert batch.bytes == store.bytes > 0
+    assert len(store) == 2
 
 
 def test_what_memory_can_never_hold_is_refused_and_a_reply_ends_where_it_is_full(
