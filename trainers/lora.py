@@ -97,13 +97,13 @@ def load(
     :raises UserError: for adapters that don't fit the model, or a quantised model without adapters.
     """
     frozen = settings.lora is not None
+    if not frozen and checkpoint.is_quantised(start):
+        raise UserError(f"{start} is quantised, and quantised weights can't be trained: set lora (for example --set lora.rank=16).")
     dtype = dtype_of(settings.dtype) if frozen else torch.float32
     new_head = kind == "reward" and not checkpoint.is_reward_model(start)
     model = checkpoint.load_model(start, "language" if new_head else kind, dtype, device)
     torch.manual_seed(seed)
     always_dequantise(model)
-    if is_quantised(model) and not frozen:
-        raise UserError(f"{start} is quantised, and quantised weights can't be trained: set lora (for example --set lora.rank=16).")
     if new_head:
         model = with_scalar_head(model) if frozen else from_language_model(model, tokenizer)
         if frozen:
@@ -112,11 +112,6 @@ def load(
         model.config.pad_token_id = tokenizer.pad_token_id
         _head(model).float()
     return adapt(model, settings, kind, start)
-
-
-def is_quantised(model: PreTrainedModel) -> bool:
-    """Whether linear layers of the model are kept in a few bits per weight, which no gradient changes."""
-    return any(isinstance(module, GPTQLinear) for module in model.modules())
 
 
 def adapt(model: PreTrainedModel, settings: Optimisation, kind: Kind, base: Path | None = None) -> Trainee:
@@ -151,7 +146,7 @@ def _with_adapters(model: PreTrainedModel, lora: Lora, kind: Kind) -> Trainee:
     from peft import LoraConfig, get_peft_model
 
     pissa = lora.init == "pissa"
-    if pissa and is_quantised(model):
+    if pissa and any(isinstance(module, GPTQLinear) for module in model.modules()):
         raise UserError("pissa takes its start from whole weights, and this model's are quantised: set lora.init: default.")
     config = LoraConfig(
         r=lora.rank,

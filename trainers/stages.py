@@ -114,7 +114,7 @@ def ppo(settings: PpoStage, job: Job, start: Path, reward: Path) -> Counts:
     """PPO with PTX of the language model *start* on the rewards of the checkpoint *reward*. Saves the critic as well."""
     import torch
 
-    from trainers.lora import Trainee, is_quantised, set_up_recomputation
+    from trainers.lora import Trainee, set_up_recomputation
     from trainers.ppo.models import Cast, Separate, SharedBackbone
     from trainers.ppo.train import Ppo
 
@@ -132,18 +132,19 @@ def ppo(settings: PpoStage, job: Job, start: Path, reward: Path) -> Counts:
             "`trainers doctor rm`, train it with more reference_prompts, or take rewards as they are (--set normalise_rewards=false)."
         )
     cast: Cast
+    dtype = dtype_of(settings.dtype)
     if settings.share_backbone and settings.lora:
         actor = critic = None
-        backbone = _frozen(start, settings, job)
-        if is_quantised(backbone):
+        if checkpoint.is_quantised(start):
             raise UserError(f"{start} is quantised, and share_backbone ends with whole models: leave it out, or start from whole weights.")
+        backbone = _frozen(start, dtype, job)
         set_up_recomputation(backbone, settings)
         torch.manual_seed(derive(job.seed, job.name, "weights"))
         cast = SharedBackbone(backbone, settings.lora)
     else:
         actor, critic = _load(start, settings, job), _load(reward, settings, job, "reward")
-        cast = Separate(actor.model, critic.model, _frozen(start, settings, job))
-    judge = _frozen(reward, settings, job, "reward")
+        cast = Separate(actor.model, critic.model, _frozen(start, dtype, job))
+    judge = _frozen(reward, dtype, job, "reward")
     context = _context(judge, settings)
     prompts = dataset.prompts(job.rows(settings.data, "prompts", counts), job.tokenizer, context - settings.max_tokens, counts)
     ptx: list[Example] = []
@@ -203,11 +204,11 @@ def grpo(settings: GrpoStage, job: Job, start: Path, reward: Path | None = None)
     if reward is not None:
         same_tokenizer(start, reward)
     trainee = _load(start, settings, job)
-    judge = Judge(settings, job.tokenizer, None if reward is None else _frozen(reward, settings, job, "reward"))
+    judge = Judge(settings, job.tokenizer, None if reward is None else _frozen(reward, dtype_of(settings.dtype), job, "reward"))
     room = _context(trainee.model, settings) - settings.max_tokens
     prompts = dataset.prompts(job.rows(settings.data, "prompts", counts), job.tokenizer, room, counts)
     training, held_out = hold_out(prompts, settings.held_out, job.seed, job.name)
-    reference = _frozen(start, settings, job) if settings.kl_coef else None
+    reference = _frozen(start, dtype_of(settings.dtype), job) if settings.kl_coef else None
     probes = job.probes or (held_out or training)[:_PROBES]
     stage = GroupRelative(trainee.model, reference, judge, job.tokenizer, training, held_out, probes, settings, job.seed, job.strategy)
     job.save(trainee, start, job.train(stage, training), counts)
@@ -274,9 +275,9 @@ def _load(start: Path, settings: Optimisation, job: Job, kind: Kind = "language"
     return lora.load(start, kind, settings, job.tokenizer, derive(job.seed, job.name, "weights"), _place(start, job))
 
 
-def _frozen(start: Path, settings: Optimisation, job: Job, kind: Kind = "language") -> PreTrainedModel:
-    """A model that only answers, kept in what is computed in; a quantised one reckons as it does where adapters are trained on it."""
-    model = checkpoint.load_model(start, kind, dtype_of(settings.dtype), _place(start, job))
+def _frozen(start: Path, dtype: torch.dtype, job: Job, kind: Kind = "language") -> PreTrainedModel:
+    """A model that only answers; a quantised one reckons as it does where adapters are trained on it."""
+    model = checkpoint.load_model(start, kind, dtype, _place(start, job))
     always_dequantise(model)
     return model
 
@@ -287,12 +288,7 @@ def _reference(start: Path, trainee: Trainee, job: Job) -> Reference:
 
     dtype = trainee.model.dtype
 
-    def load() -> PreTrainedModel:
-        model = checkpoint.load_model(start, dtype=dtype, device=_place(start, job))
-        always_dequantise(model)
-        return model
-
-    return Reference(load, fingerprint(start), job.run.state(job.name))
+    return Reference(lambda: _frozen(start, dtype, job), fingerprint(start), job.run.state(job.name))
 
 
 def _place(start: Path, job: Job) -> torch.device:
